@@ -1,0 +1,95 @@
+"""RabbitMQ as one process sees it: a publishing and a consuming connection, each made when first needed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as FutureTimeout
+
+import pika
+
+from carrot import clock
+from carrot.brokers.amqp.inbox import MARKER_TYPE
+from carrot.brokers.amqp.publisher import AmqpPublisher
+from carrot.brokers.amqp.settlement import RowSettlement
+from carrot.brokers.amqp.subscription import AmqpSubscription, ConsumerThread
+from carrot.brokers.amqp.topology import look
+from carrot.brokers.base import Broker, Depth
+from carrot.conf import QueueSettings
+from carrot.exceptions import BrokerUnreachable
+from carrot.message import Message
+from carrot.models import Installation
+from carrot.virtual_host import VirtualHost
+
+#: Seconds a connection's thread may be silent before it is taken for dead.
+STALLED = 60.0
+
+
+class AmqpBroker(Broker):
+    """``amqp://`` and ``amqps://``."""
+
+    rows_are_messages = False
+
+    def __init__(self, host: VirtualHost) -> None:
+        super().__init__(host)
+        self._lock = threading.Lock()
+        self._publisher: AmqpPublisher | None = None
+        self._consumer: ConsumerThread | None = None
+
+    def publisher(self) -> AmqpPublisher:
+        """The publishing connection, begun at the first call."""
+        with self._lock:
+            if self._publisher is None or not self._publisher.is_alive():
+                self._publisher = AmqpPublisher(self.host, RowSettlement(self.host.address))
+                self._publisher.start()
+            return self._publisher
+
+    def ring(self, messages: Sequence[Message]) -> None:
+        self.publisher().send(messages)
+
+    def can_ring(self) -> bool:
+        return self.publisher().connected
+
+    def flush(self, timeout: float) -> bool:
+        return self._publisher is None or self._publisher.wait_settled(timeout)
+
+    def subscribe(self, queue: QueueSettings, wake: Callable[[], None]) -> AmqpSubscription:
+        with self._lock:
+            if self._consumer is None:
+                self._consumer = ConsumerThread(self.host)
+                self._consumer.start()
+            return self._consumer.subscribe(queue, wake)
+
+    def depth(self, queue: QueueSettings, timeout: float) -> Depth | None:
+        answer = self.publisher().ask(look(queue))
+        try:
+            return answer.result(timeout)
+        except (FutureTimeout, CancelledError) as error:
+            raise BrokerUnreachable(f"{self.host} did not answer within {timeout:g} s") from error
+
+    def send_marker(self, queue: QueueSettings) -> None:
+        # Priority 0 puts it behind every waiting message; one that is lost is followed by the next.
+        properties = pika.BasicProperties(
+            type=MARKER_TYPE, headers={"carrot": {"site": str(Installation.objects.site())}}, priority=0, delivery_mode=1
+        )
+        self.publisher().send_loose(queue.name, clock.now().isoformat().encode(), properties)
+
+    def describe(self) -> str:
+        for thread in (self._consumer, self._publisher):
+            if thread is not None:
+                return thread.error or thread.server
+        return "not connected yet"
+
+    def healthy(self) -> bool:
+        now = clock.monotonic()
+        threads = [thread for thread in (self._publisher, self._consumer) if thread is not None]
+        return all(thread.is_alive() and now - thread.ticked_at < STALLED for thread in threads)
+
+    def close(self, timeout: float) -> None:
+        ends = clock.monotonic() + timeout
+        with self._lock:
+            threads = [thread for thread in (self._publisher, self._consumer) if thread is not None]
+            self._publisher = self._consumer = None
+        for thread in threads:
+            thread.shut(max(0.0, ends - clock.monotonic()))

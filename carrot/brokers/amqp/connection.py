@@ -1,0 +1,226 @@
+"""A thread that owns one connection to RabbitMQ and gets it back whenever it is lost."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pika
+from pika import exceptions as pika_errors
+from pika.adapters.select_connection import IOLoop
+from pika.adapters.utils.connection_workflow import AMQPConnectionWorkflowFailed, AMQPConnectorPhaseErrorBase
+
+from carrot import clock
+from carrot.virtual_host import VirtualHost
+
+logger = logging.getLogger(__name__)
+
+#: Seconds to wait before connecting again: doubled from the first to the last, with jitter, so that the processes of a
+#: site do not all knock at once on a broker that just came back.
+FIRST_DELAY = 0.2
+LAST_DELAY = 5.0
+#: Seconds. A dead peer is noticed after about two of them (RabbitMQ "Heartbeats" guide).
+HEARTBEAT = 20
+#: Seconds the broker may keep a connection blocked (memory or disk alarm) before it is given up.
+BLOCKED_TIMEOUT = 30
+#: Seconds for TCP, TLS and the AMQP handshake together.
+CONNECT_TIMEOUT = 8
+
+
+def parameters(host: VirtualHost, purpose: str) -> list[pika.ConnectionParameters]:
+    """pika's parameters for each address of ``host``, in random order."""
+    made = []
+    for name, port in host.hosts:
+        tls = pika.SSLOptions(_tls_context(host), name) if host.secure else None
+        made.append(
+            pika.ConnectionParameters(
+                host=name,
+                port=port,
+                virtual_host=host.name,
+                credentials=pika.PlainCredentials(host.username, host.password),
+                heartbeat=int(host.options.get("heartbeat", HEARTBEAT)),
+                blocked_connection_timeout=BLOCKED_TIMEOUT,
+                socket_timeout=CONNECT_TIMEOUT,
+                stack_timeout=CONNECT_TIMEOUT,
+                connection_attempts=1,
+                ssl_options=tls,
+                client_properties={"connection_name": f"carrot {purpose} {socket.gethostname()}:{os.getpid()}"},
+            )
+        )
+    random.shuffle(made)
+    return made
+
+
+def _tls_context(host: VirtualHost) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=host.options.get("cafile"))
+    if "certfile" in host.options:
+        context.load_cert_chain(host.options["certfile"], host.options.get("keyfile"))
+    return context
+
+
+def explain(error: BaseException | None) -> str:
+    """One sentence for the operator about a lost or refused connection. pika's texts hold no credentials."""
+    if isinstance(error, AMQPConnectionWorkflowFailed):
+        error = error.exceptions[-1]
+    if isinstance(error, AMQPConnectorPhaseErrorBase):
+        error = error.exception
+    if isinstance(error, pika_errors.ConnectionClosed | pika_errors.ChannelClosed):
+        return f"{error.reply_code} {error.reply_text}"
+    if isinstance(error, pika_errors.ProbableAuthenticationError):
+        return "user or password was refused"
+    if isinstance(error, pika_errors.ProbableAccessDeniedError):
+        return "the user may not use this virtual host"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: {error}" if error is not None and str(error) else type(error).__name__
+
+
+class JoinedConnection(pika.SelectConnection):
+    """Writes the frames of many messages with one system call.
+
+    pika hands each frame (three a message) to the socket on its own. Inside :meth:`joined` they are gathered instead.
+    Only ``_output_marshaled_frames`` is replaced; a test fails when a pika release no longer goes through it.
+    """
+
+    _gathered: list[bytes] | None = None
+
+    def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
+        if self._gathered is None:
+            super()._output_marshaled_frames([b"".join(marshaled_frames)])
+        else:
+            self._gathered.extend(marshaled_frames)
+
+    def joined(self, send: Callable[[], None]) -> None:
+        """Calls ``send`` and writes whatever it sent in one piece."""
+        self._gathered = []
+        try:
+            send()
+        finally:
+            gathered, self._gathered = self._gathered, None
+            if gathered:
+                super()._output_marshaled_frames([b"".join(gathered)])
+
+
+class ConnectionThread(threading.Thread):
+    """One connection with its own I/O loop. Everything pika happens in this thread; :meth:`call` is the way in."""
+
+    def __init__(self, host: VirtualHost, purpose: str) -> None:
+        super().__init__(name=f"carrot-{purpose}", daemon=True)
+        self.host = host
+        self.purpose = purpose
+        #: What the server calls itself, read at connect; empty until then.
+        self.server = ""
+        #: Why there is no connection; empty while there is one.
+        self.error = "not connected yet"
+        #: When the loop was last seen running, by the monotonic clock.
+        self.ticked_at = clock.monotonic()
+        self._loop = IOLoop()
+        self._connection: JoinedConnection | None = None
+        self._candidates: list[pika.ConnectionParameters] = []
+        self._delay = FIRST_DELAY
+        self._stopping = False
+        self._ended = threading.Event()
+
+    # -- any thread -----------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        return not self.error
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Runs ``function`` in this thread soon. One wake-up byte a call: post batches, not messages."""
+        self._loop.add_callback_threadsafe(function)
+
+    def shut(self, timeout: float) -> bool:
+        """Closes the connection and ends the thread; False where that took longer than ``timeout`` seconds."""
+        self.call(self._begin_stop)
+        return self._ended.wait(timeout)
+
+    # -- this thread ----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        try:
+            self._connect()
+            self._tick()
+            self._loop.start()
+            self._loop.close()
+        finally:
+            self._ended.set()
+
+    def opened(self, connection: JoinedConnection) -> None:
+        """The connection is there."""
+        raise NotImplementedError
+
+    def lost(self) -> None:
+        """The connection is gone, and with it every channel and tag."""
+        raise NotImplementedError
+
+    def ticked(self) -> None:
+        """Once a second."""
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        self._loop.call_later(seconds, function)
+
+    def _tick(self) -> None:
+        self.ticked_at = clock.monotonic()
+        self.ticked()
+        self._loop.call_later(1.0, self._tick)
+
+    def _connect(self) -> None:
+        if self._stopping:
+            return
+        if not self._candidates:
+            self._candidates = parameters(self.host, self.purpose)
+        JoinedConnection(
+            self._candidates.pop(),
+            on_open_callback=self._on_open,
+            on_open_error_callback=self._on_open_error,
+            on_close_callback=self._on_close,
+            custom_ioloop=self._loop,
+        )
+
+    def _on_open(self, connection: Any) -> None:
+        properties = connection.server_properties or {}
+        self.server = f"{properties.get('product', 'AMQP server')} {properties.get('version', '')}".strip()
+        if self.error not in ("", "not connected yet"):
+            logger.warning("Connected to %s again (%s).", self.host, self.purpose)
+        self._connection, self.error, self._delay = connection, "", FIRST_DELAY
+        self._candidates = []
+        if self._stopping:
+            self._begin_stop()
+        else:
+            self.opened(connection)
+
+    def _on_open_error(self, connection: Any, error: BaseException | str) -> None:
+        self._gone(explain(error) if isinstance(error, BaseException) else error)
+
+    def _on_close(self, connection: Any, error: BaseException) -> None:
+        self._connection = None
+        self.lost()
+        self._gone(explain(error))
+
+    def _gone(self, why: str) -> None:
+        if self._stopping:
+            self._loop.stop()
+            return
+        if why != self.error:
+            logger.warning("No connection to %s (%s): %s. Trying again.", self.host, self.purpose, why)
+        self.error = why
+        if self._candidates:  # another address of the same virtual host may be up
+            self._loop.call_later(0, self._connect)
+            return
+        self._loop.call_later(self._delay * random.uniform(0.5, 1.5), self._connect)  # noqa: S311
+        self._delay = min(LAST_DELAY, self._delay * 2)
+
+    def _begin_stop(self) -> None:
+        self._stopping = True
+        if self._connection is not None and self._connection.is_open:
+            self._connection.close()
+        elif self._connection is None or self._connection.is_closed:
+            self._loop.stop()

@@ -1,0 +1,58 @@
+"""Reading what came out of a queue: a task of ours, a marker of ours, somebody else's, or a stray."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from carrot.exceptions import MessageFormatError
+from carrot.serializers import DefaultMessageSerializer
+
+#: The property ``type`` of a marker (see ``carrot.reconciler``).
+MARKER_TYPE = "django-carrot marker"
+
+TASK, MARKER, FOREIGN, STRAY = "task", "marker", "foreign", "stray"
+EXCERPT = 2000
+
+_serializer = DefaultMessageSerializer()
+
+
+class Read(NamedTuple):
+    """What one delivery is. Nothing of its body is used for a task: the row has the arguments."""
+
+    kind: str
+    uuid: UUID | None
+    task: str
+    message_id: str
+    reason: str
+    excerpt: str
+    sent_at: datetime | None = None
+
+
+def read(properties: Any, body: bytes, site: str) -> Read:
+    """Sorts a delivery by its properties. Never raises, whatever a stranger put there."""
+    sender = _serializer.get_site(properties)
+    if sender is not None and sender != site:
+        return _stray(FOREIGN, properties, body, "sent by another installation")
+    if properties.type == MARKER_TYPE and sender == site:
+        try:
+            return Read(MARKER, None, "", "", "", "", datetime.fromisoformat(body.decode("ascii")))
+        except ValueError:
+            return _stray(STRAY, properties, body, "a marker without a time")
+    try:
+        uuid = _serializer.get_uuid(properties)
+    except MessageFormatError as error:
+        return _stray(STRAY, properties, body, str(error))
+    if sender == site:
+        return Read(TASK, uuid, "", str(uuid), "", "")
+    return _stray(TASK, properties, body, "")._replace(uuid=uuid)
+
+
+def _stray(kind: str, properties: Any, body: bytes, reason: str) -> Read:
+    try:
+        task = _serializer.get_task(properties, body)
+    except MessageFormatError:
+        task = ""
+    excerpt = body[:EXCERPT].decode("utf-8", "replace").replace("\0", "�")
+    return Read(kind, None, task, str(properties.message_id or "").replace("\0", "�"), reason.replace("\0", "�"), excerpt)

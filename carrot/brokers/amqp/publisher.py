@@ -1,0 +1,257 @@
+"""Sends messages: mandatory, persistent, confirms streamed, many to one write.
+
+Receives messages of committed rows from any thread; hands on what the broker said of each. Losing everything in here is
+harmless: a row's bell stays armed until its message is confirmed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, TypeVar
+
+import pika
+from pika import exceptions as pika_errors
+
+from carrot import clock
+from carrot.brokers.amqp.connection import ConnectionThread, JoinedConnection
+from carrot.brokers.amqp.settlement import RowSettlement
+from carrot.brokers.amqp.topology import Dialogue, Steps, declare, find_exchange
+from carrot.conf import get_queue
+from carrot.exceptions import BrokerError, BrokerUnreachable, CarrotError
+from carrot.message import Message
+from carrot.serializers import DefaultMessageSerializer
+from carrot.virtual_host import VirtualHost
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: Messages sent and not yet confirmed. Enough to keep the broker busy, few enough to forget on a lost connection.
+WINDOW = 1000
+#: Messages handed over and not yet sent. More are not taken: the relay rings them.
+BUFFER = 20_000
+#: Seconds after which a message that could not be sent is dropped here, as the relay rings it by now.
+STALE = 4.0
+
+
+class AmqpPublisher(ConnectionThread):
+    """The publishing connection of one process to one virtual host."""
+
+    def __init__(self, host: VirtualHost, settlement: RowSettlement) -> None:
+        super().__init__(host, "publisher")
+        self._settlement = settlement
+        self._buffer: deque[tuple[Message, float]] = deque()
+        self._drain_posted = False
+        self._channel: Any = None
+        self._next_tag = 1
+        self._unconfirmed: dict[int, Message] = {}
+        self._returned: dict[str, str] = {}
+        #: (queue, exchange) -> None while it is being looked up, "" when fit for use, else why it is not.
+        self._targets: dict[tuple[str, str], str | None] = {}
+        self._parked: dict[tuple[str, str], list[Message]] = {}
+        self._settled = threading.Condition()
+        self._open_count = 0
+
+    # -- any thread -----------------------------------------------------------------------------------------------
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Takes messages for sending, as far as there is room. Never blocks."""
+        room = BUFFER - len(self._buffer)
+        now = clock.monotonic()
+        taken = messages[:room] if room < len(messages) else messages
+        with self._settled:
+            self._open_count += len(taken)
+        self._buffer.extend((message, now) for message in taken)
+        if not self._drain_posted:
+            self._drain_posted = True
+            self.call(self._drain)
+
+    def wait_settled(self, timeout: float) -> bool:
+        """Waits until nothing handed over is open any more; whether that came to pass within ``timeout`` seconds."""
+        with self._settled:
+            return self._settled.wait_for(lambda: self._open_count == 0, timeout)
+
+    def ask(self, steps: Steps[T]) -> Future[T | None]:
+        """Runs a dialogue with the broker on this connection."""
+        answer: Future[T | None] = Future()
+
+        def begin() -> None:
+            if self._connection is None or not self._connection.is_open:
+                answer.set_exception(BrokerUnreachable(self.error))
+            else:
+                Dialogue(self._connection, steps, partial(_answer, answer))
+
+        self.call(begin)
+        return answer
+
+    def send_loose(self, queue: str, body: bytes, properties: pika.BasicProperties) -> None:
+        """Sends a message of no row straight to a queue, on a channel of its own; lost where there is no connection."""
+
+        def send(channel: Any) -> None:
+            channel.basic_publish("", queue, body, properties)
+            channel.close()
+
+        def begin() -> None:
+            if self._connection is not None and self._connection.is_open:
+                self._connection.channel(on_open_callback=send)
+
+        self.call(begin)
+
+    # -- this thread ----------------------------------------------------------------------------------------------
+
+    def opened(self, connection: JoinedConnection) -> None:
+        if self._settlement.learn_site():
+            connection.channel(on_open_callback=self._on_channel)
+        else:  # without the database there is nothing to send either
+            self.later(1.0, partial(self._open_again, connection))
+
+    def _open_again(self, connection: JoinedConnection) -> None:
+        if connection.is_open and self._channel is None:
+            self.opened(connection)
+
+    def lost(self) -> None:
+        self._channel = None
+        self._targets.clear()
+        self._forget(len(self._unconfirmed) + sum(map(len, self._parked.values())))
+        self._unconfirmed.clear()
+        self._parked.clear()
+        self._returned.clear()
+
+    def ticked(self) -> None:
+        self._settlement.tick()
+        too_old = clock.monotonic() - STALE
+        while self._buffer and self._buffer[0][1] < too_old and self._channel is None:
+            self._buffer.popleft()
+            self._forget(1)
+
+    def _on_channel(self, channel: Any) -> None:
+        self._next_tag = 1
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.add_on_return_callback(self._on_return)
+        channel.confirm_delivery(self._on_confirm, callback=partial(self._on_confirming, channel))
+
+    def _on_confirming(self, channel: Any, _frame: Any) -> None:
+        self._channel = channel
+        self._drain()
+
+    def _on_channel_closed(self, channel: Any, reason: BaseException) -> None:
+        """An exchange or a right may have gone. Unconfirmed rows ring again by themselves; everything is looked up anew."""
+        self.lost()
+        if self._connection is not None and self._connection.is_open and not self._stopping:
+            if isinstance(reason, pika_errors.ChannelClosedByBroker):
+                logger.warning("%s closed the publishing channel: %s", self.host, reason.reply_text)
+            self.later(1.0, self._reopen)
+
+    def _reopen(self) -> None:
+        if self._channel is None and self._connection is not None and self._connection.is_open:
+            self._connection.channel(on_open_callback=self._on_channel)
+
+    def _drain(self) -> None:
+        # Lowered before the buffer is read: a message appended after that posts its own call.
+        self._drain_posted = False
+        if self._channel is None or self._connection is None or not self._connection.is_open:
+            return
+        if self._buffer and len(self._unconfirmed) < WINDOW:
+            self._connection.joined(self._send_window)
+
+    def _send_window(self) -> None:
+        while self._buffer and len(self._unconfirmed) < WINDOW:
+            self._send_one(self._buffer.popleft()[0])
+
+    def _send_one(self, message: Message) -> None:
+        target = (message.queue, message.exchange)
+        state = self._targets.get(target, "unknown")
+        if state == "":
+            self._publish(message)
+        elif state is None:
+            self._parked[target].append(message)
+        else:
+            self._parked[target] = [message]
+            self._find(target)
+
+    def _find(self, target: tuple[str, str]) -> None:
+        """Looks a target up, once for each connection (and again while it is not fit for use)."""
+        self._targets[target] = None
+        assert self._connection is not None
+        Dialogue(self._connection, _prepare(*target), partial(self._found, target))
+
+    def _found(self, target: tuple[str, str], _value: None, error: CarrotError | None) -> None:
+        self._targets[target] = str(error) if error else ""
+        waiting = self._parked.pop(target, [])
+        if error:
+            self._undeliverable(waiting, str(error))
+        elif self._channel is not None and self._connection is not None:
+            self._connection.joined(lambda: [self._publish(message) for message in waiting] and None)
+            self._drain()
+        else:
+            self._forget(len(waiting))
+
+    def _publish(self, message: Message) -> None:
+        kwargs = DefaultMessageSerializer(message, site=self._settlement.site).publish_kwargs()
+        self._channel.basic_publish(**{**kwargs, "properties": pika.BasicProperties(**kwargs["properties"])})
+        self._unconfirmed[self._next_tag] = message
+        self._next_tag += 1
+
+    def _on_return(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        """Comes before the confirm of the same message (RabbitMQ "Publishers" guide)."""
+        where = f"exchange “{method.exchange}”" if method.exchange else "the default exchange"
+        self._returned[str(properties.message_id)] = f"no queue takes routing key “{method.routing_key}” from {where}"
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        last = method.delivery_tag
+        if method.multiple:
+            # Tags are dense and the dictionary is in their order: the covered ones are at its front.
+            tags = []
+            for tag in self._unconfirmed:
+                if tag > last:
+                    break
+                tags.append(tag)
+        else:
+            tags = [last] if last in self._unconfirmed else []
+        messages = [self._unconfirmed.pop(tag) for tag in tags]
+        if method.NAME == "Basic.Nack":
+            self._forget(len(messages))
+        else:
+            self._confirmed(messages)
+        if self._buffer:
+            self._drain()
+
+    def _confirmed(self, messages: list[Message]) -> None:
+        if self._returned:
+            for message in [m for m in messages if str(m.uuid) in self._returned]:
+                messages.remove(message)
+                self._undeliverable([message], self._returned.pop(str(message.uuid)))
+        self._settlement.confirmed(messages)
+        self._forget(len(messages))
+
+    def _undeliverable(self, messages: list[Message], why: str) -> None:
+        if messages:
+            logger.warning("%s cannot deliver %d message(s) of queue %s: %s", self.host, len(messages), messages[0].queue, why)
+            self._settlement.undeliverable(messages, why)
+            self._forget(len(messages))
+
+    def _forget(self, count: int) -> None:
+        """``count`` messages are open no more, whatever became of them."""
+        with self._settled:
+            self._open_count -= count
+            if self._open_count <= 0:
+                self._settled.notify_all()
+
+
+def _prepare(queue_name: str, exchange: str) -> Steps[None]:
+    queue = get_queue(queue_name)
+    yield from declare(queue)
+    if exchange != queue.name:
+        yield from find_exchange(exchange)
+
+
+def _answer(future: Future[T | None], value: T | None, error: BrokerError | None) -> None:
+    if error:
+        future.set_exception(error)
+    else:
+        future.set_result(value)

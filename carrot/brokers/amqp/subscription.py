@@ -1,0 +1,312 @@
+"""Receives messages: one connection a process, one channel a queue, acknowledged right after the claim commits.
+
+Receives deliveries; hands on claims. The claimer thread calls :meth:`AmqpSubscription.claim` and ``demand``; everything
+that touches the channel happens in the connection's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+from django.db import DatabaseError
+
+from carrot import clock
+from carrot.brokers.amqp.connection import ConnectionThread, JoinedConnection, explain
+from carrot.brokers.amqp.inbox import FOREIGN, MARKER, STRAY, TASK, Read, read
+from carrot.brokers.amqp.topology import Dialogue, declare
+from carrot.brokers.base import Subscription
+from carrot.conf import QueueSettings
+from carrot.exceptions import BrokerError
+from carrot.models import Installation, MessageLog, StrayMessage
+from carrot.models.transitions import Claim
+from carrot.virtual_host import VirtualHost
+
+logger = logging.getLogger(__name__)
+
+#: Messages the broker sends ahead while tasks are tiny; 200 drains three times faster than 10.
+LARGE_PREFETCH = 250
+#: Seconds to wait after the broker or the database refused something.
+RETRY = 1.0
+#: Seconds that tasks get to arrive after the marker that should have come last.
+MARKER_MARGIN = 10.0
+
+
+class Delivery(NamedTuple):
+    epoch: int
+    tag: int
+    properties: Any
+    body: bytes
+
+
+class AmqpSubscription(Subscription):
+    """One queue. ``_wanted`` is the prefetch the claimer asks for (0: hold nothing); the thread converges to it."""
+
+    def __init__(self, thread: ConsumerThread, queue: QueueSettings, wake: Callable[[], None]) -> None:
+        self.queue = queue
+        self._thread = thread
+        self._wake = wake
+        self._deliveries: deque[Delivery] = deque()
+        self._wanted = queue.concurrency
+        self._not_before = 0.0
+        self._problem = ""
+        self._site: str | None = None
+        self._foreign = False
+        # The connection's thread alone touches these.
+        self._channel: Any = None
+        self._epoch = 0
+        self._tag = ""
+        self._prefetch = 0
+        self._busy = False
+
+    # -- the claimer's thread -------------------------------------------------------------------------------------
+
+    def has_work(self) -> bool:
+        return bool(self._deliveries) and clock.monotonic() >= self._not_before
+
+    def next_look(self) -> float:
+        return max(0.05, self._not_before - clock.monotonic())
+
+    def problem(self) -> str:
+        return self._problem or self._thread.error
+
+    def claim(self, limit: int, worker_id: int) -> list[Claim]:
+        batch = [self._deliveries.popleft() for _ in range(min(limit, len(self._deliveries)))]
+        if not batch:
+            return []
+        epoch, last = batch[-1].epoch, batch[-1].tag
+        # Deliveries of a closed channel come again from the broker; only the newest channel's may be acknowledged.
+        batch = [delivery for delivery in batch if delivery.epoch == epoch]
+        try:
+            if self._site is None:
+                self._site = str(Installation.objects.site())
+            opened = [read(delivery.properties, delivery.body, self._site) for delivery in batch]
+            claims = self._claim(opened, worker_id)
+        except DatabaseError:
+            self._not_before = clock.monotonic() + RETRY
+            self._hand_back(epoch, last)
+            raise
+        foreign = {d.tag for d, o in zip(batch, opened, strict=True) if o.kind == FOREIGN}
+        if foreign:
+            self._thread.call(partial(self._sort_out, epoch, [d.tag for d in batch], foreign))
+            self._refuse_foreign()
+        else:
+            self._thread.call(partial(self._acknowledge, epoch, last))
+        return claims
+
+    def _claim(self, opened: Sequence[Read], worker_id: int) -> list[Claim]:
+        uuids = list(dict.fromkeys(o.uuid for o in opened if o.kind == TASK and o.uuid))
+        claims = MessageLog.objects.claim(uuids, worker_id) if uuids else {}
+        missing = [uuid for uuid in uuids if uuid not in claims]
+        strays = [o for o in opened if o.kind == STRAY]
+        if missing:
+            known = set(MessageLog.objects.filter(uuid__in=missing).values_list("uuid", flat=True))
+            strays += [o._replace(reason="no task has this message id") for o in opened if o.uuid in set(missing) - known]
+        if strays:
+            logger.warning("%d message(s) in queue %s were no tasks: %s", len(strays), self.queue.name, strays[0].reason)
+            StrayMessage.objects.keep([self._stray(o) for o in strays])
+        if any(o.kind == MARKER for o in opened):
+            self._marker_came([o for o in opened if o.kind == MARKER])
+        return [claims[uuid] for uuid in uuids if uuid in claims]
+
+    def _stray(self, opened: Read) -> StrayMessage:
+        return StrayMessage(
+            received_at=clock.now(),
+            broker=self.queue.host.address,
+            queue=self.queue.name,
+            reason=opened.reason[:255],
+            task=opened.task[:255],
+            message_id=opened.message_id[:255],
+            body=opened.excerpt,
+        )
+
+    def _marker_came(self, markers: Sequence[Read]) -> None:
+        """Everything sent before a marker came out before it: what still waits without a bell has lost its message.
+
+        Its bell is set a little ahead, so that messages another worker holds at this moment are claimed first.
+        """
+        sent_at = max(marker.sent_at for marker in markers if marker.sent_at is not None)
+        lost = MessageLog.objects.filter(queue=self.queue.name, state_at__lt=sent_at).arm(MARKER_MARGIN)
+        if lost:
+            logger.warning("The messages of %d task(s) in queue %s may be lost; they are rung again.", lost, self.queue.name)
+
+    def demand(self, room: int) -> None:
+        if self._foreign:
+            room = 0
+        if room <= 0:
+            wanted = 0
+            if dropped := self._drop_deliveries():
+                # Lower tags are acknowledged or handed back already, in order: what is left is up to the last one here.
+                self._hand_back(dropped[-1].epoch, dropped[-1].tag)
+        elif room >= 2 * self.queue.concurrency + 20:
+            wanted = LARGE_PREFETCH
+        else:
+            # The broad band between the two keeps a queue of mixed tasks from changing its mind with each of them.
+            wanted = self._wanted or self.queue.concurrency
+            if room <= self.queue.concurrency:
+                wanted = self.queue.concurrency
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._thread.call(self._converge)
+
+    def _drop_deliveries(self) -> list[Delivery]:
+        """Takes out what is at hand, one by one: the other thread may be appending or taking at this moment."""
+        dropped = []
+        with suppress(IndexError):
+            while True:
+                dropped.append(self._deliveries.popleft())
+        return dropped
+
+    def _hand_back(self, epoch: int, last: int) -> None:
+        self._thread.call(partial(self._nack, epoch, last))
+
+    def _refuse_foreign(self) -> None:
+        self._foreign = True
+        self._problem = (
+            f"queue {self.queue.name} on {self.queue.host} holds messages of another installation; it is no longer "
+            "consumed. Give each project its own virtual host, or its own queue names, and start the service again."
+        )
+        logger.error("%s", self._problem)
+        self.demand(0)
+
+    def close(self, timeout: float) -> None:
+        self.demand(0)
+
+    # -- the connection's thread ----------------------------------------------------------------------------------
+
+    def start(self, connection: JoinedConnection) -> None:
+        """Declares the queue and begins to consume; tried again until it works."""
+        Dialogue(connection, declare(self.queue), partial(self._declared, connection))
+
+    def _declared(self, connection: JoinedConnection, _value: None, error: BrokerError | None) -> None:
+        if not connection.is_open:
+            return
+        if error:
+            self._trouble(f"queue {self.queue.name} cannot be used: {error}")
+            self._thread.later(RETRY * 2, partial(self._again, connection))
+        else:
+            connection.channel(on_open_callback=self._on_channel)
+
+    def _again(self, connection: JoinedConnection) -> None:
+        if connection.is_open:
+            self.start(connection)
+
+    def _on_channel(self, channel: Any) -> None:
+        self._epoch += 1
+        self._channel, self._tag, self._busy = channel, "", False
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.add_on_cancel_callback(self._on_cancelled)
+        self._converge()
+
+    def _converge(self) -> None:
+        """One step from what the channel does to what is wanted; each step's answer takes the next."""
+        channel = self._channel
+        if channel is None or not channel.is_open or self._busy:
+            return
+        if self._tag and self._prefetch != self._wanted:
+            self._busy = True
+            channel.basic_cancel(self._tag, callback=self._on_cancel_ok)
+        elif not self._tag and self._wanted:
+            self._busy, self._prefetch = True, self._wanted
+            channel.basic_qos(prefetch_count=self._prefetch, callback=self._on_qos_ok)
+
+    def _on_qos_ok(self, _frame: Any) -> None:
+        if self._channel is not None and self._channel.is_open:
+            self._tag = self._channel.basic_consume(
+                self.queue.name, partial(self._on_delivery, self._epoch), callback=self._on_consume_ok
+            )
+
+    def _on_consume_ok(self, _frame: Any) -> None:
+        self._trouble("")
+        self._busy = False
+        self._converge()
+
+    def _on_cancel_ok(self, _frame: Any) -> None:
+        self._tag, self._busy = "", False
+        if not self._wanted:
+            # They slipped in between the claimer's look and the cancel. One by one: the claimer may hold lower tags.
+            tags = [delivery.tag for delivery in self._drop_deliveries() if delivery.epoch == self._epoch]
+            self._sort_out(self._epoch, tags, tags)
+        self._converge()
+
+    def _on_delivery(self, epoch: int, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        self._deliveries.append(Delivery(epoch, method.delivery_tag, properties, body))
+        self._wake()
+
+    def _on_cancelled(self, _frame: Any) -> None:
+        """The broker took the consumer away: the queue was deleted, or its leader went."""
+        self._trouble(f"queue {self.queue.name} went away; declaring it again")
+        if self._channel is not None and self._channel.is_open:
+            self._channel.close()
+
+    def _on_channel_closed(self, channel: Any, reason: BaseException) -> None:
+        self._channel, self._tag, self._busy = None, "", False
+        self._epoch += 1
+        connection = self._thread.connection
+        if connection is not None and connection.is_open:
+            if not self._problem:
+                self._trouble(f"the channel of queue {self.queue.name} was closed: {explain(reason)}")
+            self._thread.later(RETRY, partial(self._again, connection))
+
+    def lost(self) -> None:
+        self._channel, self._tag, self._busy = None, "", False
+        self._epoch += 1
+
+    def _acknowledge(self, epoch: int, last: int) -> None:
+        """Everything up to ``last``. A tag means something on its own channel only: after a reconnect the broker
+        delivers again anyway."""
+        if epoch == self._epoch and self._channel is not None and self._channel.is_open:
+            self._channel.basic_ack(last, multiple=True)
+
+    def _sort_out(self, epoch: int, tags: Sequence[int], foreign: Collection[int]) -> None:
+        if epoch == self._epoch and self._channel is not None and self._channel.is_open:
+            for tag in tags:
+                if tag in foreign:
+                    self._channel.basic_nack(tag, requeue=True)
+                else:
+                    self._channel.basic_ack(tag)
+
+    def _nack(self, epoch: int, last: int) -> None:
+        if epoch == self._epoch and self._channel is not None and self._channel.is_open:
+            self._channel.basic_nack(last, multiple=True, requeue=True)
+
+    def _trouble(self, text: str) -> None:
+        if text and text != self._problem:
+            logger.warning("%s (%s)", text, self.queue.host)
+        if not self._foreign:
+            self._problem = text
+
+
+class ConsumerThread(ConnectionThread):
+    """The consuming connection of one worker process to one virtual host. Apart from the publishing one, as an alarm in
+    the broker stops reading from connections that publish, acknowledgements included."""
+
+    def __init__(self, host: VirtualHost) -> None:
+        super().__init__(host, "consumer")
+        self._subscriptions: list[AmqpSubscription] = []
+
+    @property
+    def connection(self) -> JoinedConnection | None:
+        return self._connection
+
+    def subscribe(self, queue: QueueSettings, wake: Callable[[], None]) -> AmqpSubscription:
+        subscription = AmqpSubscription(self, queue, wake)
+        self.call(partial(self._add, subscription))
+        return subscription
+
+    def _add(self, subscription: AmqpSubscription) -> None:
+        self._subscriptions.append(subscription)
+        if self._connection is not None and self._connection.is_open:
+            subscription.start(self._connection)
+
+    def opened(self, connection: JoinedConnection) -> None:
+        for subscription in self._subscriptions:
+            subscription.start(connection)
+
+    def lost(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.lost()

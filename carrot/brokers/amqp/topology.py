@@ -1,0 +1,132 @@
+"""How queues and exchanges come to be: look first, declare only what is missing, use what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, TypeVar
+
+from pika import exceptions as pika_errors
+
+from carrot.brokers.amqp.connection import JoinedConnection, explain
+from carrot.brokers.base import Depth
+from carrot.conf import QueueSettings, get_settings
+from carrot.exceptions import BrokerError, BrokerRefused, BrokerUnreachable
+
+T = TypeVar("T")
+NOT_FOUND = 404
+
+
+class Step(NamedTuple):
+    """One call of a channel that the broker answers."""
+
+    method: str
+    arguments: dict[str, Any]
+
+
+Steps = Generator[Step, Any, T]
+
+
+class ChannelRefused(BrokerRefused):
+    """The broker closed the channel over a call."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code} {text}")
+        self.code = code
+
+
+class Dialogue:
+    """Runs a generator of :class:`Step`s on a channel of its own, which is opened again where the broker closed it.
+
+    A refused step is raised inside the generator as :class:`ChannelRefused`; a lost connection ends it. ``done`` is
+    called once, with the generator's value or with the error.
+    """
+
+    def __init__(self, connection: JoinedConnection, steps: Steps[T], done: Callable[[T | None, BrokerError | None], None]):
+        self._connection = connection
+        self._steps = steps
+        self._done = done
+        self._channel: Any = None
+        self._advance(None)
+
+    def _advance(self, answer: Any, error: BrokerError | None = None) -> None:
+        try:
+            step = self._steps.throw(error) if error else self._steps.send(answer)
+        except StopIteration as stop:
+            self._finish(stop.value, None)
+        except BrokerError as failure:
+            self._finish(None, failure)
+        else:
+            self._perform(step)
+
+    def _perform(self, step: Step) -> None:
+        if self._channel is None:
+            if not self._connection.is_open:
+                self._finish(None, BrokerUnreachable("the connection was lost"))
+                return
+
+            def opened(channel: Any) -> None:
+                self._channel = channel
+                channel.add_on_close_callback(self._on_close)
+                self._perform(step)
+
+            self._connection.channel(on_open_callback=opened)
+            return
+        getattr(self._channel, step.method)(callback=self._advance, **step.arguments)
+
+    def _on_close(self, channel: Any, reason: BaseException) -> None:
+        self._channel = None
+        if isinstance(reason, pika_errors.ChannelClosedByBroker):
+            self._advance(None, ChannelRefused(reason.reply_code, reason.reply_text))
+        elif not isinstance(reason, pika_errors.ChannelClosedByClient):
+            self._finish(None, BrokerUnreachable(explain(reason)))
+
+    def _finish(self, value: T | None, error: BrokerError | None) -> None:
+        if self._channel is not None and self._channel.is_open:
+            self._channel.close()
+        done, self._done = self._done, lambda _value, _error: None
+        done(value, error)
+
+
+def look(queue: QueueSettings) -> Steps[Depth]:
+    """What is ready in a queue, without changing anything."""
+    answer = yield Step("queue_declare", {"queue": queue.name, "passive": True})
+    return Depth(ready=answer.method.message_count, consumers=answer.method.consumer_count)
+
+
+def declare(queue: QueueSettings) -> Steps[None]:
+    """Makes sure the queue exists, and the exchange of its own name that is bound to it, as in 1.x.
+
+    What exists is used as it is: arguments of a queue cannot be changed, and declaring it with others is an error.
+    """
+    try:
+        yield Step("queue_declare", {"queue": queue.name, "passive": True})
+    except ChannelRefused as refused:
+        if refused.code != NOT_FOUND:
+            raise
+        arguments = {"x-max-priority": get_settings().max_priority, **queue.queue_arguments}
+        if arguments.get("x-queue-type") == "quorum":
+            # A quorum queue has no such argument, and from RabbitMQ 4.0 on it drops a message delivered 20 times.
+            arguments.pop("x-max-priority", None)
+            arguments.setdefault("x-delivery-limit", -1)
+        yield Step("queue_declare", {"queue": queue.name, "durable": queue.durable, "arguments": arguments})
+    try:
+        yield Step("exchange_declare", {"exchange": queue.name, "passive": True})
+    except ChannelRefused as refused:
+        if refused.code != NOT_FOUND:
+            raise
+        yield Step(
+            "exchange_declare",
+            {
+                "exchange": queue.name,
+                "exchange_type": "direct",
+                "durable": queue.durable,
+                "arguments": dict(queue.exchange_arguments),
+            },
+        )
+    yield Step("queue_bind", {"queue": queue.name, "exchange": queue.name, "routing_key": queue.name})
+
+
+def find_exchange(name: str) -> Steps[None]:
+    """Raises :class:`ChannelRefused` (404) where there is no such exchange."""
+    if name:
+        yield Step("exchange_declare", {"exchange": name, "passive": True})

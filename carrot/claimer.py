@@ -1,0 +1,230 @@
+"""Claims tasks and feeds the executors: one thread a worker process.
+
+Receives claims from the subscriptions; hands them on to the executors of their queues, and gives back what cannot soon
+run. Claims only what can soon run: nobody holds a task behind a long one while another worker is idle.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from django.db import Error as DatabaseFailure
+
+from carrot import clock, database, publisher
+from carrot.board import Slot
+from carrot.brokers import Broker, Subscription
+from carrot.executor import Executor
+from carrot.models import MessageLog
+from carrot.models.message_log import RING_GRACE
+from carrot.models.transitions import Claim
+
+logger = logging.getLogger(__name__)
+
+#: Seconds of work that may lie ready behind the running tasks.
+AHEAD = 0.05
+#: Tasks that may lie ready behind the running ones, however short they are.
+MAX_AHEAD = 250
+#: Seconds without one task ending, all threads busy, after which ready tasks go back.
+STUCK = 0.2
+#: Seconds between two comparisons of the claimed rows with this worker's memory.
+AUDIT = 5.0
+#: Seconds to wait after the database failed.
+RETRY = 0.5
+#: Seconds a suspect waits for the other tasks of its process to end, doubled with each hand-back, to a minute.
+PATIENCE = 1.0
+
+
+class Lane:
+    """One queue in one worker process: where its tasks come from and where they run."""
+
+    def __init__(self, name: str, broker: Broker, subscription: Subscription, executor: Executor) -> None:
+        self.name = name
+        self.broker = broker
+        self.subscription = subscription
+        self.executor = executor
+        self._ended = 0
+        self._ended_at = clock.monotonic()
+
+    def ahead(self) -> int:
+        """How many tasks may lie ready: many while they are tiny, none while they are long or unknown."""
+        mean = self.executor.mean
+        return 0 if mean < 0 else min(MAX_AHEAD, int(self.executor.threads * AHEAD / max(mean, 1e-5)))
+
+    def stuck(self) -> bool:
+        """All threads have been busy for a while and not one task has ended."""
+        ended, now = self.executor.ended(), clock.monotonic()
+        if ended != self._ended or self.executor.load() < self.executor.threads:
+            self._ended, self._ended_at = ended, now
+        return now - self._ended_at > STUCK
+
+    def room(self) -> int:
+        """How many tasks to claim now. 0 until half of what may lie ready has run, so that claims come in batches."""
+        ahead, load = self.ahead(), self.executor.load()
+        return 0 if load > self.executor.threads + ahead // 2 else self.executor.threads + ahead - load
+
+    def hungry(self) -> bool:
+        return self.executor.load() <= self.executor.threads + self.ahead() // 2
+
+
+class Claimer(threading.Thread):
+    """``held`` is the worker's memory of its claims: entered here, left when an outcome is recorded."""
+
+    def __init__(
+        self, worker_id: int, lanes: Sequence[Lane], held: dict[int, Claim], slot: Slot, full: Callable[[], bool]
+    ) -> None:
+        super().__init__(name="carrot-claimer", daemon=True)
+        self._worker_id = worker_id
+        self._lanes = {lane.name: lane for lane in lanes}
+        self._held = held
+        self._slot = slot
+        self._full = full
+        self._wake = threading.Event()
+        self._ending = False
+        self._waiting = False
+        self._solo: deque[Claim] = deque()
+        self._solo_since = 0.0
+        self._strangers: set[tuple[int, int]] = set()
+        self._audit_at = clock.monotonic() + AUDIT
+        #: When the thread was last seen to be well, by the monotonic clock.
+        self.ticked_at = clock.monotonic()
+
+    # -- any thread -----------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something came. Cheap while the thread is awake."""
+        if self._waiting:
+            self._wake.set()
+
+    def ended(self, lane: Lane) -> None:
+        """A task of ``lane`` ended: there may be room again."""
+        if self._waiting and (lane.hungry() or self._solo):
+            self._wake.set()
+
+    def stop(self) -> None:
+        """Claims nothing more, gives back what was not started, and ends."""
+        self._ending = True
+        self._wake.set()
+
+    # -- this thread ----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        with database.closing():
+            while not self._ending:
+                self.ticked_at = clock.monotonic()
+                try:
+                    self._step()
+                except DatabaseFailure as error:
+                    # Nothing was acknowledged. Where the fate of a commit is unknown, the audit finds the rows.
+                    logger.warning("Claiming waits for the database: %s", str(error).strip())
+                    database.drop_broken()
+                    self._audit_at = min(self._audit_at, clock.monotonic() + RETRY * 2)
+                    self._wait(RETRY)
+            self._leave()
+
+    def _step(self) -> None:
+        if clock.monotonic() >= self._audit_at:
+            self._audit()
+        for lane in self._lanes.values():
+            self._serve(lane)
+        if self._solo:
+            self._run_solo()
+        busy = any(lane.executor.waiting() for lane in self._lanes.values()) or self._solo
+        pause = min((lane.subscription.next_look() for lane in self._lanes.values()), default=1.0)
+        if not any(self._may_claim(lane) for lane in self._lanes.values()):
+            pause = max(pause, 0.02)
+        # Awake often while anything lies ready, to notice that it does not get its turn.
+        self._wait(min(pause, STUCK / 4 if busy else 0.25))
+
+    def _wait(self, seconds: float) -> None:
+        """Sleeps until woken. ``_waiting`` is raised before the last look, so that no wake-up falls in between."""
+        self._waiting = True
+        if not self._ending and not any(self._may_claim(lane) for lane in self._lanes.values()):
+            self._wake.wait(seconds)
+        self._waiting = False
+        self._wake.clear()
+
+    def _may_claim(self, lane: Lane) -> bool:
+        return not self._solo and lane.room() > 0 and lane.subscription.has_work() and self._slot.may_start()
+
+    def _serve(self, lane: Lane) -> None:
+        if lane.stuck() or self._full() or self._solo or not self._slot.may_start():
+            free = 0 if self._solo else lane.executor.threads - lane.executor.load()
+            lane.subscription.demand(max(0, free) if not self._full() else 0)
+            if lane.executor.waiting():
+                self._hand_back(lane.executor.take_back(), 0.0)
+            return
+        lane.subscription.demand(lane.executor.threads + lane.ahead())
+        if self._may_claim(lane):
+            claims = lane.subscription.claim(lane.room(), self._worker_id)
+            for claim in claims:
+                self._held[claim.id] = claim
+                if claim.crashes:
+                    if not self._solo:
+                        self._solo_since = clock.monotonic()
+                    self._solo.append(claim)
+                else:
+                    lane.executor.put(claim)
+
+    def _run_solo(self) -> None:
+        """A task that was running when a worker died runs alone: if it is the culprit, no neighbour is blamed again."""
+        if any(lane.executor.load() for lane in self._lanes.values()):
+            patience = min(60.0, PATIENCE * 2 ** min(self._solo[0].hand_backs, 6))
+            if clock.monotonic() - self._solo_since > patience:
+                claims, self._solo = list(self._solo), deque()
+                self._hand_back(claims, patience)
+            return
+        claim = self._solo.popleft()
+        self._solo_since = clock.monotonic()
+        executor = self._lanes[claim.queue].executor
+        executor.put(claim)
+        while executor.load() and not self._ending:
+            self.ticked_at = clock.monotonic()
+            self._waiting = True
+            self._wake.wait(0.05)
+            self._waiting = False
+            self._wake.clear()
+
+    def _hand_back(self, claims: Sequence[Claim], ring_in: float) -> None:
+        """Gives unstarted claims back; their bells are rung from here at once, or by the relay after ``ring_in`` s."""
+        if not claims:
+            return
+        at_once = ring_in == 0.0
+        amqp = {name for name, lane in self._lanes.items() if not lane.broker.rows_are_messages}
+        rows = MessageLog.objects.hand_back(
+            [claim for claim in claims if claim.queue in amqp], ring_in=RING_GRACE if at_once else ring_in
+        )
+        MessageLog.objects.hand_back([claim for claim in claims if claim.queue not in amqp], ring_in=ring_in)
+        for claim in claims:
+            self._held.pop(claim.id, None)
+        if at_once:
+            publisher.ring(row.to_message() for row in rows)
+
+    def _audit(self) -> None:
+        """Releases rows that are claimed in this worker's name and are not in its memory: a commit whose answer was lost.
+
+        Only what two looks in a row have found: a claim may be committed and not yet entered in ``held``… not in this
+        thread, but an outcome may be recorded between our query and our look into ``held``.
+        """
+        self._audit_at = clock.monotonic() + AUDIT
+        mine = MessageLog.objects.filter(status="IN_PROGRESS", worker=self._worker_id)
+        strangers = {pair for pair in mine.values_list("pk", "fence") if pair[0] not in self._held}
+        lost = strangers & self._strangers
+        if lost:
+            logger.warning("%d task(s) were claimed without this worker knowing; they are released.", len(lost))
+            MessageLog.objects.release(lost)
+        self._strangers = strangers - lost
+        if self._strangers:
+            self._audit_at = clock.monotonic() + 1.0
+
+    def _leave(self) -> None:
+        """Gives back what was not started. The subscriptions are closed first, so that the bells go to others."""
+        for lane in self._lanes.values():
+            lane.subscription.close(1.0)
+        claims = [claim for lane in self._lanes.values() for claim in lane.executor.take_back()] + list(self._solo)
+        try:
+            self._hand_back(claims, 0.0)
+        except DatabaseFailure as error:
+            logger.warning("%d unstarted task(s) could not be handed back (%s); another service will.", len(claims), error)

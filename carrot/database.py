@@ -1,0 +1,120 @@
+"""Database connections of threads that live long.
+
+Django looks after connections at the borders of requests; carrot's threads have none, so they do it here. Each thread
+has its own connections (Django's rule).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from carrot import clock
+
+logger = logging.getLogger(__name__)
+
+#: Seconds a connection of an executor may have rested before it is tested ahead of a task.
+REST = 1.0
+
+#: libpq options for connections of the service, so that a database host that vanished is noticed within seconds instead
+#: of TCP's quarter of an hour. What the project has set itself stays.
+POSTGRESQL = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
+
+def alias() -> str:
+    """The database that holds carrot's tables."""
+    from carrot.models import MessageLog
+
+    return router.db_for_write(MessageLog)
+
+
+def harden(name: str) -> None:
+    """Called once in each process of the service, before it connects."""
+    wrapper = connections[alias()]
+    settings: dict[str, Any] = wrapper.settings_dict
+    if wrapper.vendor == "postgresql":
+        options = settings.setdefault("OPTIONS", {})
+        if "service" not in options:
+            for option, value in {**POSTGRESQL, "application_name": f"carrot {name}"}.items():
+                options.setdefault(option, value)
+
+
+def drop_broken() -> None:
+    """After an error: closes this thread's connections that do not answer, so that the next use makes new ones."""
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block:
+            close_one(connection)
+        elif connection.connection is not None and not connection.is_usable():
+            close_one(connection)
+
+
+def close() -> None:
+    """Closes this thread's connections."""
+    for connection in connections.all(initialized_only=True):
+        close_one(connection)
+
+
+def close_one(connection: BaseDatabaseWrapper) -> None:
+    """Closes a connection whatever state a task left it in."""
+    connection.in_atomic_block = False
+    connection.atomic_blocks = []
+    connection.savepoint_ids = []
+    connection.needs_rollback = False
+    connection.run_on_commit = []
+    connection.closed_in_transaction = False
+    connection.close()
+
+
+class TaskConnections:
+    """The database connections of one executor thread, kept from task to task.
+
+    A task gets connections that answer and are outside any transaction, as a request does. A connection that rested is
+    tested first, since a database restarted meanwhile must not fail the next task.
+    """
+
+    def __init__(self) -> None:
+        self._used_at = clock.monotonic()
+
+    def before(self) -> None:
+        initialized = connections.all(initialized_only=True)
+        if not initialized:
+            return
+        rested = clock.monotonic() - self._used_at > REST
+        for connection in initialized:
+            if connection.connection is not None and (rested or connection.errors_occurred):
+                if not connection.is_usable():
+                    close_one(connection)
+                connection.errors_occurred = False
+
+    def after(self) -> None:
+        """Ends what a task left open. An unfinished transaction is rolled back by closing its connection."""
+        self._used_at = clock.monotonic()
+        for connection in connections.all(initialized_only=True):
+            if connection.connection is None:
+                continue
+            if connection.in_atomic_block or not connection.get_autocommit():
+                logger.warning("The task left a transaction open on database %s; it is rolled back.", connection.alias)
+                close_one(connection)
+            elif "pool" in connection.settings_dict.get("OPTIONS", {}):
+                connection.close()  # back to the pool
+
+
+@contextmanager
+def closing() -> Iterator[None]:
+    """For a thread's whole life: whatever happens, its connections are closed at the end."""
+    try:
+        yield
+    finally:
+        close()

@@ -1,0 +1,186 @@
+"""Runs tasks: the threads of one queue in one worker process.
+
+Receives claims; hands on outcomes. Runs users' code, so nothing it does may end a thread: whatever a function raises is an
+outcome. Knows no broker, and the database only to look after the connections of the code it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from carrot import clock, registry
+from carrot.arguments import clean_text, encode_output
+from carrot.board import Slot
+from carrot.context import TaskContext, TaskLog, entered
+from carrot.database import TaskConnections, closing
+from carrot.models import Origin
+from carrot.models.transitions import Claim, Outcome
+
+#: Bytes of a traceback that are kept.
+MAX_TRACEBACK = 32_768
+MAX_EXCEPTION = 4_096
+#: Weight of the newest task in the moving mean of run times.
+NEWEST = 0.2
+
+
+class Executor:
+    """``threads`` threads that run what is put in, in order. The claimer feeds it; every method is its, unless noted."""
+
+    def __init__(
+        self,
+        name: str,
+        threads: int,
+        slot: Slot,
+        first_cell: int,
+        finished: Callable[[Outcome], None],
+        *,
+        log_limit: int,
+        output_limit: int,
+    ) -> None:
+        self.threads = threads
+        #: Tasks that run, by thread; read by the recorder for the logs of long ones.
+        self.running: list[TaskContext | None] = [None] * threads
+        #: Moving mean of the seconds a task takes; negative until one has run.
+        self.mean = -1.0
+        self._slot = slot
+        self._first_cell = first_cell
+        self._finished = finished
+        self._log_limit = log_limit
+        self._output_limit = output_limit
+        self._ready: SimpleQueue[Claim | None] = SimpleQueue()
+        self._refused: SimpleQueue[Claim | None] = SimpleQueue()
+        self._given = 0
+        # One counter a thread, so that none needs a lock.
+        self._done = [0] * threads
+        self._threads = [
+            threading.Thread(target=self._work, args=(index,), name=f"carrot-{name}-{index + 1}", daemon=True)
+            for index in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def load(self) -> int:
+        """Tasks that were put in and have not ended."""
+        return self._given - sum(self._done)
+
+    def put(self, claim: Claim) -> None:
+        self._given += 1
+        self._ready.put(claim)
+
+    def ended(self) -> int:
+        """How many have ended so far."""
+        return sum(self._done)
+
+    def take_back(self) -> list[Claim]:
+        """The tasks that no thread has begun. A thread that takes one at this moment keeps it."""
+        taken = _drain(self._ready)
+        self._given -= len(taken)
+        return taken + _drain(self._refused)
+
+    def waiting(self) -> bool:
+        """Whether :meth:`take_back` would probably return anything."""
+        return not (self._ready.empty() and self._refused.empty())
+
+    def alive(self) -> bool:
+        """Whether every thread lives. From any thread."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def stop(self) -> None:
+        """The threads end after what they are running. Does not wait."""
+        for _ in self._threads:
+            self._ready.put(None)
+
+    # -- the executor's threads -----------------------------------------------------------------------------------
+
+    def _work(self, index: int) -> None:
+        connections = TaskConnections()
+        cell = self._first_cell + index
+        with closing():
+            while (claim := self._ready.get()) is not None:
+                if not self._slot.may_start():
+                    # The lease may be over and the task may run elsewhere: the claimer gives it back, if it is ours still.
+                    self._refused.put(claim)
+                    self._done[index] += 1
+                    continue
+                self._slot.running(cell, claim.id)
+                try:
+                    outcome = self._run(claim, index, connections)
+                finally:
+                    self._slot.running(cell, 0)
+                    self._done[index] += 1
+                self._finished(outcome)
+
+    def _run(self, claim: Claim, index: int, connections: TaskConnections) -> Outcome:
+        context = TaskContext(claim, TaskLog(self._log_limit))
+        start_time = clock.now()
+        status, output, exception, trace = "COMPLETED", None, "", ""
+        self.running[index] = context
+        with entered(context):
+            try:
+                connections.before()
+                result = _call(claim)
+                output = None if result is None else encode_output(result, self._output_limit)
+            except BaseException as error:  # SystemExit and KeyboardInterrupt too: the thread must live on
+                status, exception, trace = "FAILED", describe(error), trace_of(error)
+            connections.after()
+        self.running[index] = None
+        took = clock.monotonic() - context.started_at
+        self.mean = took if self.mean < 0 else self.mean + NEWEST * (took - self.mean)
+        return Outcome(claim, status, start_time, _end(start_time, took), output, context.log.text(), exception, trace)
+
+
+def _drain(source: SimpleQueue[Claim | None]) -> list[Claim]:
+    """Takes out every claim; the words to stop stay, for the threads."""
+    taken: list[Claim | None] = []
+    with suppress(Empty):
+        while True:
+            taken.append(source.get_nowait())
+    claims = [claim for claim in taken if claim is not None]
+    for _ in range(len(taken) - len(claims)):
+        source.put(None)
+    return claims
+
+
+def _end(start: datetime, took: float) -> datetime:
+    """The end by the monotonic clock: a run time is never negative, whatever the wall clock did meanwhile."""
+    return start + timedelta(seconds=took)
+
+
+def _call(claim: Claim) -> Any:
+    function = registry.resolve(claim.task, registered_only=claim.origin not in (Origin.CODE, Origin.SCHEDULE))
+    result = function(*claim.args, **claim.kwargs)
+    return asyncio.run(_awaited(result)) if inspect.iscoroutine(result) else result
+
+
+async def _awaited(coroutine: Any) -> Any:
+    return await coroutine
+
+
+def describe(error: BaseException) -> str:
+    """``ValueError: text``; never raises, whatever the exception's own ``__str__`` does."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its text could not be made)"
+    name = type(error).__qualname__
+    return clean_text(f"{name}: {text}" if text else name, MAX_EXCEPTION)
+
+
+def trace_of(error: BaseException) -> str:
+    """The traceback from the task's own frames on; never raises."""
+    try:
+        frames = error.__traceback__
+        for _ in range(2):  # this module's two frames say nothing about the task
+            frames = frames.tb_next if frames is not None and frames.tb_next is not None else frames
+        lines = traceback.format_exception(type(error), error, frames)
+    except Exception:
+        lines = [describe(error)]
+    return clean_text("".join(lines), MAX_TRACEBACK)

@@ -1,0 +1,57 @@
+"""A thread that does one thing again and again, and survives what the database and the broker do meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from django.db import Error as DatabaseFailure
+
+from carrot import clock, database
+from carrot.exceptions import BrokerError
+
+logger = logging.getLogger(__name__)
+
+#: Seconds to wait after a failure, doubled to the last.
+FIRST_RETRY = 0.5
+LAST_RETRY = 5.0
+
+
+class Loop(threading.Thread):
+    """Calls :meth:`step` until stopped, each time after the seconds that the last one asked for."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=f"carrot-{name}", daemon=True)
+        #: When the thread was last seen to be well, by the monotonic clock.
+        self.ticked_at = clock.monotonic()
+        self._stopping = threading.Event()
+        self._poked = threading.Event()
+
+    def step(self) -> float:
+        """Does the work; returns the seconds to wait before the next call."""
+        raise NotImplementedError
+
+    def poke(self) -> None:
+        """Does not wait any longer. From any thread."""
+        self._poked.set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._poked.set()
+
+    def run(self) -> None:
+        retry = FIRST_RETRY
+        with database.closing():
+            while not self._stopping.is_set():
+                self.ticked_at = clock.monotonic()
+                try:
+                    pause = self.step()
+                    retry = FIRST_RETRY
+                except (DatabaseFailure, BrokerError) as error:
+                    logger.warning("%s waits: %s", self.name, str(error).strip())
+                    database.drop_broken()
+                    pause, retry = retry, min(LAST_RETRY, retry * 2)
+                # Cleared before the wait, set again by a poke during the step: none is missed.
+                if pause > 0:
+                    self._poked.wait(pause)
+                self._poked.clear()

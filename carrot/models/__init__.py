@@ -1,0 +1,9 @@
+"""What is remembered: every task is a row, and every change of a row is a verb defined here."""
+
+from carrot.models.attempt import Attempt
+from carrot.models.installation import Installation
+from carrot.models.message_log import MessageLog, Origin, Status
+from carrot.models.stray_message import StrayMessage
+from carrot.models.worker_process import WorkerProcess
+
+__all__ = ["Attempt", "Installation", "MessageLog", "Origin", "Status", "StrayMessage", "WorkerProcess"]

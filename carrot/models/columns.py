@@ -1,0 +1,71 @@
+"""Column and index types of carrot's tables."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models.sql.query import Query
+from django.utils.translation import gettext_lazy as _
+
+
+class JSONTextField(models.TextField):
+    """A JSON value kept as readable text.
+
+    Django's own ``JSONField`` escapes non-ASCII text on SQLite and needs a cast on PostgreSQL, so that
+    ``kwargs__icontains="Café"`` finds nothing or cannot use the column. Here the column *is* the text
+    (``ensure_ascii=False``): every text lookup works alike on every database, on the value as it is read.
+    NULL stands for no value; a JSON ``null`` is the text ``null``.
+    """
+
+    description = _("JSON as text")
+
+    def from_db_value(self, value: str | None, expression: Any, connection: Any) -> Any:
+        return None if value is None else json.loads(value)
+
+    def to_python(self, value: Any) -> Any:
+        return value
+
+    def get_prep_value(self, value: Any) -> str | None:
+        """The JSON text of ``value``. Text lookups (``contains``, ``regex``…) do not pass here: they compare as typed."""
+        if value is None or hasattr(value, "resolve_expression"):
+            return value  # type: ignore[no-any-return]
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+    def value_to_string(self, obj: models.Model) -> str:
+        return self.get_prep_value(self.value_from_object(obj)) or ""
+
+    def validate(self, value: Any, model_instance: models.Model | None) -> None:
+        super().validate(value, model_instance)
+        try:
+            self.get_prep_value(value)
+        except (TypeError, ValueError) as error:
+            raise ValidationError(_("This is not JSON: %(error)s"), params={"error": error}) from error
+
+
+class PartialIndex(models.Index):
+    """An index over the rows that match ``where``; the whole table where the database has no partial indexes.
+
+    Each index costs every task three writes (insert, claim, outcome). A partial one costs only the transitions into
+    its condition. Django's own ``condition`` makes every MySQL user see warning ``models.W037``; this does the same
+    without it: the condition is dropped there and the index stays correct.
+    """
+
+    def __init__(self, *fields: str, where: models.Q, name: str) -> None:
+        self.where = where
+        super().__init__(fields=fields, name=name)
+
+    def _get_condition_sql(self, model: type[models.Model], schema_editor: Any) -> str | None:
+        if not schema_editor.connection.features.supports_partial_indexes:
+            return None
+        query = Query(model=model, alias_cols=False)
+        compiler = query.get_compiler(connection=schema_editor.connection)
+        sql, params = query.build_where(self.where).as_sql(compiler, schema_editor.connection)
+        return str(sql % tuple(schema_editor.quote_value(param) for param in params))
+
+    def deconstruct(self) -> Any:
+        _path, _args, kwargs = super().deconstruct()
+        fields = kwargs.pop("fields")
+        return "carrot.models.columns.PartialIndex", fields, {**kwargs, "where": self.where}

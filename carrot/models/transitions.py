@@ -1,0 +1,277 @@
+"""Every change of status of a task, and who else may touch the row at that moment.
+
+Two invariants hold after each of them (``docs/architecture.md``):
+
+W  a PUBLISHED or WAITING row has exactly one armed wake-up: a message in the broker (``ring_at`` NULL) or a ``ring_at``;
+O  an IN_PROGRESS row is in the memory of a live worker, or somebody will release it.
+
+Each verb is one statement (or one transaction) that tests the state it starts from, so that of two that race one wins
+and the other changes nothing. A claim's own verbs compare the fence as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+from django.db import models, router, transaction
+from django.db.models import F, Q
+
+from carrot import clock
+from carrot.models.returning import update_returning
+
+if TYPE_CHECKING:
+    from carrot.models.message_log import MessageLog
+
+#: A task that took its worker process with it so often is FAILED.
+MAX_CRASHES = 3
+WORKER_LOST = "worker lost"
+
+
+class Claim(NamedTuple):
+    """A row that is ours to run until its outcome is recorded: the columns a claim returns, in this order."""
+
+    id: int
+    uuid: UUID
+    fence: int
+    task: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    queue: str
+    origin: str
+    priority: int
+    tries: int
+    crashes: int
+    hand_backs: int
+
+
+class Outcome(NamedTuple):
+    """What came of one attempt. Everything is storable text already: the recorder decides nothing."""
+
+    claim: Claim
+    status: str
+    start_time: datetime
+    end_time: datetime
+    output: str | None
+    log: str
+    exception: str
+    traceback: str
+
+
+class MessageLogQuerySet(models.QuerySet["MessageLog"]):
+    """Queries and transitions of tasks."""
+
+    # -- claims ---------------------------------------------------------------------------------------------------
+
+    def claim(self, uuids: Sequence[UUID], worker_id: int) -> dict[UUID, Claim]:
+        """Takes the tasks whose messages arrived: PUBLISHED -> IN_PROGRESS, fence + 1.
+
+        Who else may touch the row: other claimers of a doubled message, Withdraw, the reconciler. Plain row locks, taken
+        in id order, never SKIP LOCKED: a skipped row would have its message acknowledged unclaimed. What is not
+        returned is final, running, unknown, or has its own wake-up, so its message may be acknowledged as well.
+        """
+        rows = self.filter(uuid__in=uuids, status__in=("PUBLISHED", "HANDED_OVER"))
+        return {claim.uuid: claim for claim in self._take(rows.order_by("pk"), worker_id, skip_locked=False)}
+
+    def claim_next(self, queue: str, limit: int, worker_id: int) -> list[Claim]:
+        """Takes up to ``limit`` waiting tasks of ``queue``, highest priority first, then oldest: the embedded broker.
+
+        SKIP LOCKED where the database has it, as here a skipped row stays waiting for the next look.
+        """
+        awake = Q(ring_at__isnull=True) | Q(ring_at__lte=clock.now())
+        rows = self.filter(awake, queue=queue, status="PUBLISHED").order_by("-priority", "pk")[:limit]
+        claims = self._take(rows, worker_id, skip_locked=True)
+        return sorted(claims, key=lambda claim: (-claim.priority, claim.id))
+
+    def _take(self, rows: MessageLogQuerySet, worker_id: int, *, skip_locked: bool) -> list[Claim]:
+        from carrot.models.worker_process import WorkerProcess
+
+        alive = WorkerProcess.objects.using(self.db).filter(pk=worker_id, alive=True)
+        return [
+            Claim(*values)
+            for values in update_returning(
+                rows,
+                {
+                    "status": "IN_PROGRESS",
+                    "worker": worker_id,
+                    "fence": F("fence") + 1,
+                    "tries": F("tries") + 1,
+                    "ring_at": None,
+                    "start_time": None,
+                    "note": "",
+                    "state_at": clock.now(),
+                },
+                Claim._fields,
+                only_if=models.Exists(alive),
+                skip_locked=skip_locked,
+            )
+        ]
+
+    # -- the end of a claim ---------------------------------------------------------------------------------------
+
+    def record(self, outcomes: Sequence[Outcome]) -> set[int]:
+        """Writes ``outcomes`` in one transaction; returns the ids written.
+
+        Who else may touch the row: the reaper, if this worker was declared lost. Compares id, fence and status: an outcome
+        whose claim was released meanwhile changes nothing and is missing in the answer.
+        """
+        from carrot.models.recording import write_outcomes
+
+        return write_outcomes(self.db_for_change(), self.model, outcomes)
+
+    def write_progress(self, claim: Claim, ran: float, log: str) -> bool:
+        """Shows the log of a task that has run for ``ran`` seconds; False where the claim is no longer ours."""
+        own = self.filter(pk=claim.id, fence=claim.fence, status="IN_PROGRESS")
+        return bool(own.update(start_time=clock.now() - timedelta(seconds=ran), log=log))
+
+    def hand_back(self, claims: Iterable[Claim], *, ring_in: float = 0.0, note: str = "") -> list[MessageLog]:
+        """Returns claimed tasks that were not started: IN_PROGRESS -> PUBLISHED, their bells armed ``ring_in`` seconds
+        from now (a caller that rings them itself leaves it the grace). Not counted as a try.
+
+        Answers with the rows that were ours to return.
+        """
+        now = clock.now()
+        own = _own((claim.id, claim.fence) for claim in claims)
+        if not own:
+            return []
+        returned = update_returning(
+            self.filter(own, status="IN_PROGRESS").order_by("pk"),
+            {
+                "status": "PUBLISHED",
+                "worker": None,
+                "tries": F("tries") - 1,
+                "hand_backs": F("hand_backs") + 1,
+                "ring_at": now + timedelta(seconds=ring_in),
+                "note": note,
+                "state_at": now,
+            },
+            ("id",),
+        )
+        return list(self.filter(pk__in=[row[0] for row in returned]))
+
+    def release(self, pairs: Iterable[tuple[int, int]]) -> int:
+        """Gives up claims, given as (id, fence), whose outcome is unknown: they run again, rung at once. The try counts.
+
+        Who else may touch the row: the worker that lost its lease and lives on. Its outcome then meets a higher fence, or
+        a status that is not IN_PROGRESS, and is dropped.
+        """
+        now = clock.now()
+        own = _own(pairs)
+        if not own:
+            return 0
+        return self.filter(own, status="IN_PROGRESS").update(
+            status="PUBLISHED", worker=None, ring_at=now, state_at=now
+        )
+
+    # -- lost workers ---------------------------------------------------------------------------------------------
+
+    def orphans(self, limit: int = 500) -> list[tuple[int, int, int | None]]:
+        """IN_PROGRESS rows without a live worker, as (id, fence, worker id): what O's "somebody" has to release."""
+        from carrot.models.worker_process import WorkerProcess
+
+        alive = WorkerProcess.objects.using(self.db).filter(pk=models.OuterRef("worker_id"), alive=True)
+        found = self.filter(status="IN_PROGRESS").exclude(models.Exists(alive))
+        return list(found.order_by("pk").values_list("pk", "fence", "worker_id")[:limit])
+
+    def blame(self, ids: Iterable[int], worker_id: int, how: str) -> list[int]:
+        """Counts a worker's death against the tasks that were running in it; returns those that are FAILED now.
+
+        Only for deaths the master witnessed. The others are released by :meth:`release`. One transaction: the history
+        entry, the count and the new status are seen together.
+        """
+        from carrot.models.attempt import Attempt
+
+        now = clock.now()
+        alias = self.db_for_change()
+        with transaction.atomic(using=alias):
+            rows = list(
+                self.filter(pk__in=list(ids), worker=worker_id, status="IN_PROGRESS").select_for_update().order_by("pk")
+            )
+            failed = []
+            for row in rows:
+                row.crashes += 1
+                row.state_at = now
+                row.exception = f"{WORKER_LOST}: {how} while this task was running (time {row.crashes} of {MAX_CRASHES})"
+                if row.crashes >= MAX_CRASHES:
+                    row.status, row.failure_time = "FAILED", now
+                    failed.append(row.pk)
+                else:
+                    Attempt.of(row, end_time=now).save(using=alias)
+                    row.status, row.worker, row.ring_at, row.exception = "PUBLISHED", None, now, ""
+                row.save(
+                    using=alias,
+                    update_fields=["crashes", "status", "failure_time", "exception", "worker", "ring_at", "state_at"],
+                )
+        return failed
+
+    # -- wake-ups -------------------------------------------------------------------------------------------------
+
+    def due(self, now: datetime) -> MessageLogQuerySet:
+        """Rows whose bell has to be rung, earliest first."""
+        return self.filter(ring_at__lte=now, status__in=("PUBLISHED", "WAITING")).order_by("ring_at")
+
+    def ring(self, queues: Sequence[str], *, again_in: float | None, broker: str, limit: int) -> list[MessageLog]:
+        """Takes up to ``limit`` due rows of ``queues`` for ringing: -> PUBLISHED, the next bell ``again_in`` seconds on.
+
+        Pushed forward and committed *before* the message is sent: a crash in between costs a delay, never a bell. None:
+        the embedded broker, where being PUBLISHED is the bell. Two relays share the work by SKIP LOCKED.
+        """
+        now = clock.now()
+        rung = update_returning(
+            self.due(now).filter(queue__in=queues)[:limit],
+            {
+                "status": "PUBLISHED",
+                "broker": broker,
+                "ring_at": None if again_in is None else now + timedelta(seconds=again_in),
+                "note": "",
+            },
+            ("id",),
+            skip_locked=True,
+        )
+        return list(self.filter(pk__in=[row[0] for row in rung]))
+
+    def confirmed(self, uuids: Sequence[UUID], *, handed_over: bool = False) -> int:
+        """The broker has these messages: their bells are disarmed, where nobody claimed them yet.
+
+        ``handed_over``: the queue is not ours to consume, so the confirm ends our duty.
+        """
+        waiting = self.filter(uuid__in=uuids, status="PUBLISHED", ring_at__isnull=False)
+        if handed_over:
+            return waiting.update(status="HANDED_OVER", ring_at=None, state_at=clock.now(), note="")
+        return waiting.update(ring_at=None, note="")
+
+    def undeliverable(self, uuids: Sequence[UUID], why: str, again_in: float) -> int:
+        """The broker would not take these messages; they wait, visibly, and are tried again after ``again_in`` s."""
+        ring_at = clock.now() + timedelta(seconds=again_in)
+        return self.filter(uuid__in=uuids, status="PUBLISHED").update(ring_at=ring_at, note=why[:255])
+
+    def arm(self, ring_in: float) -> int:
+        """Arms a bell in waiting rows whose message may be lost. A claim in between wins: it has left PUBLISHED."""
+        when = clock.now() + timedelta(seconds=ring_in)
+        return self.filter(status="PUBLISHED", ring_at__isnull=True).update(ring_at=when)
+
+    def moved(self, queue: str, broker: str) -> int:
+        """Waiting rows of a queue whose broker changed in the settings follow it: they are rung on the new one."""
+        rows = self.filter(queue=queue, status="PUBLISHED").exclude(broker=broker)
+        return rows.update(broker=broker, ring_at=clock.now())
+
+    # -- the end of waiting ---------------------------------------------------------------------------------------
+
+    def withdraw(self) -> int:
+        """PUBLISHED or WAITING -> CANCELLED. A claim that came first wins."""
+        now = clock.now()
+        return self.filter(status__in=("PUBLISHED", "WAITING")).update(status="CANCELLED", ring_at=None, state_at=now)
+
+    def db_for_change(self) -> str:
+        """The alias this queryset writes to."""
+        return self._db or router.db_for_write(self.model)
+
+
+def _own(pairs: Iterable[tuple[int, int]]) -> Q:
+    """The condition that picks exactly these claims; empty (false) where there are none."""
+    own = Q()
+    for pk, fence in pairs:
+        own |= Q(pk=pk, fence=fence)
+    return own

@@ -1,0 +1,72 @@
+"""Finds tasks whose message vanished from the broker, and has them rung again.
+
+Receives the broker's counts; hands bells on to the relay. A confirmed message may still be lost: a power cut, a queue purged
+or deleted by hand, a broker restored from somewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+
+from carrot import clock, publisher
+from carrot.conf import QueueSettings
+from carrot.exceptions import BrokerError
+from carrot.loops import Loop
+from carrot.models import MessageLog
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks.
+PERIOD = 5.0
+#: Seconds a row must have been waiting to be missed: longer than any worker holds an unclaimed message.
+SETTLED = 5.0
+#: Rows counted at most; more than that are "many", which is all that has to be known.
+COUNTED = 10_000
+#: Seconds between two markers of one queue.
+MARKER_PERIOD = 60.0
+ANSWER_TIMEOUT = 5.0
+
+
+class Reconciler(Loop):
+    """For the queues this service consumes, on brokers where messages and rows are two things."""
+
+    def __init__(self, queues: Sequence[QueueSettings]) -> None:
+        super().__init__("reconciler")
+        self._queues = [queue for queue in queues if not queue.host.is_database]
+        self._empty_before: dict[str, bool] = {}
+        self._marked_at: dict[str, float] = {}
+
+    def step(self) -> float:
+        for queue in self._queues:
+            try:
+                self._compare(queue)
+            except BrokerError:
+                # A broker that does not answer is the publisher's to report; nothing is known of its messages.
+                self._empty_before.pop(queue.name, None)
+        return PERIOD
+
+    def _compare(self, queue: QueueSettings) -> None:
+        settled = clock.now() - timedelta(seconds=SETTLED)
+        waiting = MessageLog.objects.filter(
+            queue=queue.name, status="PUBLISHED", ring_at__isnull=True, state_at__lt=settled
+        )
+        rows = waiting.values("pk")[:COUNTED].count()
+        if not rows:
+            self._empty_before.pop(queue.name, None)
+            return
+        depth = publisher.broker_of(queue.host).depth(queue, ANSWER_TIMEOUT)
+        if depth is None:
+            return
+        if depth.ready == 0:
+            # Seen twice, since at one moment all may be on their way to a worker that is about to claim them.
+            if self._empty_before.get(queue.name):
+                lost = waiting.arm(0.0)
+                logger.warning("Queue %s is empty and %d task(s) wait in it: they are rung again.", queue.name, lost)
+            self._empty_before[queue.name] = True
+            return
+        self._empty_before.pop(queue.name, None)
+        if depth.ready < rows and clock.monotonic() - self._marked_at.get(queue.name, -MARKER_PERIOD) >= MARKER_PERIOD:
+            self._marked_at[queue.name] = clock.monotonic()
+            publisher.broker_of(queue.host).send_marker(queue)

@@ -1,0 +1,73 @@
+"""Rings rows whose time has come: delayed tasks, and every row whose message was not confirmed.
+
+Receives nothing but the table; hands messages on to the publisher. Every service runs one; two share the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from carrot import clock, publisher
+from carrot.conf import QueueSettings
+from carrot.loops import Loop
+from carrot.models import MessageLog
+from carrot.virtual_host import VirtualHost
+
+#: Rows rung with one statement.
+BATCH = 500
+#: Seconds until a row whose message was not confirmed is rung again.
+AGAIN = 10.0
+#: Seconds between looks where nothing is known to be due.
+LOOK = 0.5
+
+
+class Relay(Loop):
+    """For the queues of the settings, consumed here or not."""
+
+    def __init__(self, queues: Sequence[QueueSettings]) -> None:
+        super().__init__("relay")
+        by_host = sorted(queues, key=lambda queue: queue.host.url)
+        self._hosts: list[tuple[VirtualHost, list[str]]] = [
+            (host, [queue.name for queue in group]) for host, group in groupby(by_host, key=lambda queue: queue.host)
+        ]
+        self._settings_checked = False
+
+    def step(self) -> float:
+        if not self._settings_checked:
+            self._follow_settings()
+        if not MessageLog.objects.due(clock.now()).exists():
+            return self._until_next()
+        rang = False
+        for host, names in self._hosts:
+            broker = publisher.broker_of(host)
+            # A broker that is away is not rung: its rows would only be pushed forward, one bell after the other.
+            if not broker.can_ring():
+                continue
+            rows = MessageLog.objects.ring(
+                names,
+                again_in=None if broker.rows_are_messages else AGAIN,
+                broker=host.address,
+                limit=BATCH,
+            )
+            broker.ring([row.to_message() for row in rows])
+            rang = rang or bool(rows)
+            if rows and not broker.rows_are_messages:
+                broker.flush(AGAIN / 2)  # no faster than the broker takes them
+        return 0.0 if rang else LOOK
+
+    def _follow_settings(self) -> None:
+        """Waiting rows of a queue whose broker changed in the settings go to the new one."""
+        for host, names in self._hosts:
+            for name in names:
+                MessageLog.objects.moved(name, host.address)
+        self._settings_checked = True
+
+    def _until_next(self) -> float:
+        """Seconds until the earliest bell; no longer than :data:`LOOK`, as earlier ones may be set at any time."""
+        next_bell = (
+            MessageLog.objects.filter(ring_at__isnull=False).order_by("ring_at").values_list("ring_at", flat=True).first()
+        )
+        if next_bell is None:
+            return LOOK
+        return min(LOOK, max(0.01, (next_bell - clock.now()).total_seconds()))

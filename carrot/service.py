@@ -1,0 +1,273 @@
+"""The service of ``manage.py carrot``: a master that forks and watches worker processes and a maintenance process.
+
+The master opens no database and no broker, and has one thread, so that it can fork at any time. What it knows of its
+children it writes on the board; the maintenance process acts on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from carrot import clock
+from carrot.board import ENDED, FREE, MAINTENANCE_READY, READY, STARTING, TEST_DONE, Board, Slot
+from carrot.conf import CarrotSettings, QueueSettings
+from carrot.exceptions import ServiceError
+from carrot.maintenance import TEST_CLEAR, Maintenance
+from carrot.worker import EXIT_BROKEN, Worker
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at the children.
+LOOK = 0.2
+#: Seconds a process may be silent before it is killed.
+STALLED = 60.0
+#: Seconds to wait before starting a process again: doubled while it dies young.
+FIRST_DELAY = 0.1
+LAST_DELAY = 10.0
+#: Seconds of life after which a process is no longer young.
+YOUNG = 20.0
+#: Seconds, over the grace, after which a worker that does not end is killed.
+OVERTIME = 20.0
+
+
+@dataclass
+class Child:
+    """A process of this service. ``slot`` is None for the maintenance process."""
+
+    pid: int
+    slot: Slot | None
+    started_at: float
+
+
+class Service:
+    """``processes`` worker processes for ``queues``."""
+
+    def __init__(
+        self,
+        settings: CarrotSettings,
+        queues: Sequence[QueueSettings],
+        *,
+        processes: int = 1,
+        testmode: bool = False,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self._settings = settings
+        self._queues = queues
+        self._processes = processes
+        self._testmode = testmode
+        self._say = say
+        # Slots of dead workers stay until they are buried, so there are more of them than processes.
+        self._board = Board(processes * 2 + 4, sum(queue.concurrency for queue in queues))
+        self._children: dict[int, Child] = {}
+        self._delay: dict[bool, float] = {True: FIRST_DELAY, False: FIRST_DELAY}
+        self._start_at: dict[bool, float] = {True: 0.0, False: 0.0}
+        self._signals = 0
+        self._kill_at = 0.0
+        self._announced = False
+
+    def run(self) -> int:
+        """Runs until it is told to stop; returns the exit status. Raises :class:`ServiceError` if it cannot start."""
+        if not hasattr(os, "fork"):
+            raise ServiceError("The service needs a system with fork(): Linux, macOS or another Unix.")
+        self._banner()
+        reader, writer = socket.socketpair()
+        for end in (reader, writer):
+            end.setblocking(False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        gc.collect()
+        gc.freeze()  # what was loaded so far is never looked at again, so its pages stay shared with the children
+        try:
+            self._start_maintenance(first=True)
+            status = self._watch(reader)
+        finally:
+            self._end_all()
+            signal.set_wakeup_fd(-1)
+            reader.close()
+            writer.close()
+        self._say("carrot has stopped.")
+        return status
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._signals += 1
+
+    def _banner(self) -> None:
+        for queue in self._queues:
+            threads = self._processes * queue.concurrency
+            self._say(f"queue {queue.name} on {queue.host}: {threads} consumer(s) ({self._processes} × {queue.concurrency})")
+        self._say(f"{self._processes} worker process(es), master process {os.getpid()}. Stop with Ctrl+C.")
+
+    # -- the master's life ----------------------------------------------------------------------------------------
+
+    def _watch(self, reader: socket.socket) -> int:
+        forwarded = 0
+        status = 0
+        while True:
+            self._look_at_children()
+            if self._signals > forwarded:
+                forwarded = self._signals
+                self._tell_workers_to_stop()
+            if forwarded:
+                if not self._workers():
+                    return status
+                if clock.monotonic() > self._kill_at:
+                    self._kill_workers("did not end in time")
+            else:
+                self._start_missing()
+                if self._testmode and self._board.integers[TEST_DONE]:
+                    status = 0 if self._board.integers[TEST_DONE] == TEST_CLEAR else 1
+                    self._signals += 1
+                    continue
+            select.select([reader], [], [], LOOK)
+            with contextlib.suppress(BlockingIOError):
+                reader.recv(4096)
+
+    def _look_at_children(self) -> None:
+        for child in list(self._children.values()):
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if pid:
+                self._ended(child, status)
+            elif self._stalled(child):
+                logger.error("Process %d does not move; it is killed and replaced.", child.pid)
+                os.kill(child.pid, signal.SIGKILL)
+        if not self._announced and self._ready():
+            self._announced = True
+            threads = self._processes * sum(queue.concurrency for queue in self._queues)
+            self._say(f"carrot is ready: {self._processes} worker process(es) with {threads} thread(s) in all.")
+
+    def _ready(self) -> bool:
+        ready = sum(slot.state == READY for slot in self._board.slots)
+        return ready >= self._processes and bool(self._board.integers[MAINTENANCE_READY])
+
+    def _stalled(self, child: Child) -> bool:
+        tick = child.slot.ticked_at if child.slot is not None else self._board.floats[0]
+        return clock.monotonic() - max(tick, child.started_at) > STALLED
+
+    def _ended(self, child: Child, status: int) -> None:
+        del self._children[child.pid]
+        is_worker = child.slot is not None
+        if child.slot is not None:
+            child.slot.exit_status = status
+            child.slot.state = ENDED
+        young = clock.monotonic() - child.started_at < YOUNG
+        self._delay[is_worker] = min(LAST_DELAY, self._delay[is_worker] * 2) if young else FIRST_DELAY
+        self._start_at[is_worker] = clock.monotonic() + (self._delay[is_worker] if young else 0.0)
+        if not self._signals:
+            kind = "Worker" if is_worker else "Maintenance"
+            logger.error("%s process %d has ended (%s); another takes its place.", kind, child.pid, _words(status))
+
+    def _workers(self) -> list[Child]:
+        return [child for child in self._children.values() if child.slot is not None]
+
+    # -- starting -------------------------------------------------------------------------------------------------
+
+    def _start_missing(self) -> None:
+        now = clock.monotonic()
+        if all(child.slot is not None for child in self._children.values()) and now >= self._start_at[False]:
+            self._start_maintenance(first=False)
+        if now >= self._start_at[True]:
+            for _ in range(self._processes - len(self._workers())):
+                free = next((slot for slot in self._board.slots if slot.state == FREE), None)
+                if free is None:
+                    break  # the maintenance process has not buried the last ones yet
+                self._start_worker(free)
+
+    def _start_worker(self, slot: Slot) -> None:
+        slot.clear()
+        slot.state = STARTING
+        worker = Worker(self._settings, self._queues, self._board, slot, os.getpid())
+        pid = self._fork(worker.run)
+        slot.pid = pid
+        self._children[pid] = Child(pid, slot, clock.monotonic())
+
+    def _start_maintenance(self, *, first: bool) -> None:
+        """At the service's start, waits for its word: it is the first that meets the database."""
+        maintenance = Maintenance(self._settings, self._queues, self._board, os.getpid(), testmode=self._testmode)
+        reader, writer = os.pipe()
+
+        def report(problem: str) -> None:
+            os.write(writer, (problem or "ready").encode())
+            os.close(writer)
+
+        pid = self._fork(lambda: maintenance.run(report))
+        self._children[pid] = Child(pid, None, clock.monotonic())
+        os.close(writer)
+        word = b""
+        if first:
+            while chunk := os.read(reader, 4096):
+                word += chunk
+        os.close(reader)
+        if first and word != b"ready":
+            raise ServiceError(word.decode() or "The maintenance process ended before it could say why; see the log.")
+
+    def _fork(self, life: Callable[[], int]) -> int:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid:
+            return pid
+        status = EXIT_BROKEN
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            status = life()
+        except BaseException:
+            logger.exception("This process ends over an error.")
+        finally:
+            # Without the interpreter's own end: it would wait for threads that run users' code.
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(status)
+
+    # -- stopping -------------------------------------------------------------------------------------------------
+
+    def _tell_workers_to_stop(self) -> None:
+        if self._signals == 1 and not self._testmode:
+            running = sum(len(slot.suspects()) for slot in self._board.slots if slot.state == READY)
+            self._say(f"Stopping: {running} running task(s) get up to {self._settings.grace:g} s to finish.")
+        self._kill_at = clock.monotonic() + (self._settings.grace if self._signals == 1 else 0) + OVERTIME
+        for child in self._workers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGTERM)
+
+    def _kill_workers(self, why: str) -> None:
+        for child in self._workers():
+            logger.error("Worker process %d %s; it is killed.", child.pid, why)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
+
+    def _end_all(self) -> None:
+        """Workers first; then the maintenance process, once it has buried them."""
+        if self._workers():
+            self._kill_workers("is left over")
+        ends = clock.monotonic() + 10.0
+        while self._children and clock.monotonic() < ends:
+            self._look_at_children()
+            unburied = any(slot.state == ENDED for slot in self._board.slots)
+            if not self._workers() and (not unburied or clock.monotonic() > ends - 5.0):
+                for child in self._children.values():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(child.pid, signal.SIGTERM)
+            select.select([], [], [], 0.05)
+        for child in list(self._children.values()):
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+
+
+def _words(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"with status {os.WEXITSTATUS(status)}"

@@ -1,0 +1,183 @@
+"""A worker process: connections, claimer, executors and recorder of some queues, from its start to its end.
+
+Receives its part of the board from the master; hands outcomes to the database. Ends itself when any of its threads died:
+a process is never half alive.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterable, Sequence
+
+import carrot
+from carrot import clock, database, publisher, registry
+from carrot.board import READY, Board, Slot
+from carrot.claimer import Claimer, Lane
+from carrot.conf import CarrotSettings, QueueSettings
+from carrot.context import TaskContext, capture_logging
+from carrot.executor import Executor
+from carrot.models import WorkerProcess
+from carrot.models.transitions import Claim, Outcome
+from carrot.recorder import Recorder
+
+logger = logging.getLogger(__name__)
+#: One line for each task that ended.
+task_logger = logging.getLogger("carrot.tasks")
+
+#: Seconds between two looks of the main thread.
+LOOK = 0.5
+#: Seconds a thread may be silent before the process gives itself up.
+STALLED = 60.0
+#: Seconds a process whose master has died gives its running tasks.
+ORPHAN_GRACE = 5.0
+
+#: How a worker process ends.
+EXIT_DONE, EXIT_UNFINISHED, EXIT_BROKEN = 0, 3, 4
+
+
+class Worker:
+    """Runs in a process of its own, forked by the master."""
+
+    def __init__(self, settings: CarrotSettings, queues: Sequence[QueueSettings], board: Board, slot: Slot, parent: int):
+        self._settings = settings
+        self._queues = queues
+        self._slot = slot
+        self._parent = parent
+        self._grace = settings.grace
+        self._signals = 0
+        self._woken = threading.Event()
+        self._held: dict[int, Claim] = {}
+        self._lanes: list[Lane] = []
+
+    def run(self) -> int:
+        """The process's life; returns its exit status. Raises ``DatabaseError`` where it cannot begin."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl+C reaches the master, which tells us
+        database.harden("worker")
+        registry.load()
+        capture_logging()
+        leased_at = clock.monotonic()
+        self._worker = self._register()
+        self._slot.prolong(leased_at + self._settings.lease)
+        self._slot.worker_id = self._worker.pk
+        self._build()
+        self._slot.state = READY
+        try:
+            self._watch()
+            return self._drain()
+        finally:
+            publisher.close(2.0)
+            database.close()
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._signals += 1
+        self._woken.set()
+
+    def _register(self) -> WorkerProcess:
+        now = clock.now()
+        return WorkerProcess.objects.create(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            service_pid=self._parent,
+            queues=", ".join(queue.name for queue in self._queues),
+            concurrency=sum(queue.concurrency for queue in self._queues),
+            version=carrot.__version__,
+            started_at=now,
+            beat_at=now,
+        )
+
+    def _build(self) -> None:
+        self._recorder = Recorder(self._held, self._running, _log_outcome)
+        self._recorder.start()
+        first_cell = 0
+        for queue in self._queues:
+            self._lanes.append(self._lane(queue, first_cell))
+            first_cell += queue.concurrency
+        self._claimer = Claimer(self._worker.pk, self._lanes, self._held, self._slot, self._recorder.full)
+        self._claimer.start()
+
+    def _lane(self, queue: QueueSettings, first_cell: int) -> Lane:
+        def finished(outcome: Outcome) -> None:
+            self._recorder.put(outcome)
+            self._claimer.ended(lane)
+
+        broker = publisher.broker_of(queue.host)
+        executor = Executor(
+            queue.name,
+            queue.concurrency,
+            self._slot,
+            first_cell,
+            finished,
+            log_limit=self._settings.max_log_size,
+            output_limit=self._settings.max_output_size,
+        )
+        lane = Lane(queue.name, broker, broker.subscribe(queue, lambda: self._claimer.wake()), executor)
+        return lane
+
+    def _running(self) -> Iterable[TaskContext | None]:
+        return [context for lane in self._lanes for context in lane.executor.running]
+
+    # -- the main thread's life -----------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Until told to stop: ticks for the master, and looks that every thread is well."""
+        while not self._signals:
+            self._slot.tick()
+            if os.getppid() != self._parent:
+                logger.error("The master process is gone; this worker stops.")
+                self._grace = min(self._grace, ORPHAN_GRACE)
+                return
+            if self._slot.evicted:
+                logger.error("This worker was taken for lost, and its tasks run elsewhere; it ends.")
+                os._exit(EXIT_BROKEN)
+            if broken := self._broken():
+                logger.critical("%s; the process ends and is replaced.", broken)
+                os._exit(EXIT_BROKEN)
+            self._woken.wait(LOOK)
+
+    def _broken(self) -> str:
+        now = clock.monotonic()
+        for thread in (self._claimer, self._recorder):
+            if not thread.is_alive():
+                return f"Thread {thread.name} has died"
+            if now - thread.ticked_at > STALLED:
+                return f"Thread {thread.name} has not moved for {STALLED:g} s"
+        for lane in self._lanes:
+            if not lane.executor.alive():
+                return f"A thread of queue {lane.name} has died"
+            if not lane.broker.healthy():
+                return f"The connection thread to {lane.broker.host} has died or does not move"
+        return ""
+
+    def _drain(self) -> int:
+        """Lets running tasks finish within the grace, gives back the rest. A second signal ends the grace."""
+        ends = clock.monotonic() + self._grace
+        self._claimer.stop()
+        for lane in self._lanes:
+            lane.executor.stop()
+        while any(lane.executor.load() for lane in self._lanes) or self._claimer.is_alive():
+            if clock.monotonic() > ends or self._signals > 1:
+                break
+            self._slot.tick()
+            self._woken.clear()
+            self._woken.wait(0.05)
+        self._claimer.join(5.0)
+        self._recorder.finish()
+        self._recorder.join(10.0)
+        left = [context.claim for context in self._running() if context is not None]
+        for claim in left:
+            task_logger.warning("%s %s did not finish within the grace; it will run again.", claim.task, claim.uuid)
+        return EXIT_UNFINISHED if left or self._recorder.is_alive() else EXIT_DONE
+
+
+def _log_outcome(outcome: Outcome) -> None:
+    claim = outcome.claim
+    took = (outcome.end_time - outcome.start_time).total_seconds()
+    if outcome.status == "COMPLETED":
+        task_logger.info("%s %s completed in %.3f s", claim.task, claim.uuid, took)
+    else:
+        task_logger.error("%s %s failed after %.3f s: %s", claim.task, claim.uuid, took, outcome.exception)

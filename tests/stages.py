@@ -1,0 +1,161 @@
+"""The stages of ``scripts/test``: all of them run, whatever fails; the last line counts.
+
+A static check counts as one test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from tests.servers import PostgreSQL, RabbitMQ, ServerError, ensure_installed
+from tests.servers.places import new_place, remove_place
+
+NO_TESTS_COLLECTED = 5  # pytest's exit code
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What has been found so far."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def note(self, stage: str, *, passed: int = 0, failed: int = 0, skipped: int = 0) -> None:
+        self.passed += passed
+        self.failed += failed
+        self.skipped += skipped
+        if failed:
+            self.failures.append(stage)
+
+
+def main() -> int:
+    """Run the stages; return the exit code."""
+    parser = argparse.ArgumentParser(prog="scripts/test", add_help=False)
+    parser.add_argument("--fast", action="store_true")
+    options, pytest_arguments = parser.parse_known_args()
+    signal.signal(signal.SIGTERM, _interrupt)
+    begun = time.monotonic()
+    tally = Tally()
+    try:
+        run_static_checks(tally)
+        with servers() as env:
+            run_tests(tally, options.fast, pytest_arguments, env)
+    except ServerError as error:
+        print(error, file=sys.stderr)
+        tally.note("servers", failed=1)
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
+    headline(f"{time.monotonic() - begun:.0f} seconds in all")
+    for stage in tally.failures:
+        print(f"FAILED: {stage}")
+    print(f"{tally.passed} passed, {tally.failed} failed" + (f", {tally.skipped} skipped" if tally.skipped else ""))
+    return 1 if tally.failed else 0
+
+
+def run_static_checks(tally: Tally) -> None:
+    """Run what needs neither servers nor a database."""
+    scripts = Path(sys.executable).parent
+    python = sys.executable
+    checks: dict[str, list[str | Path]] = {
+        "ruff check": [python, "-m", "ruff", "check", "--quiet", "."],
+        "ruff format": [python, "-m", "ruff", "format", "--check", "--quiet", "."],
+        "mypy": [python, "-m", "mypy", "carrot"],
+        "import-linter": [scripts / "lint-imports"],
+        "missing migrations": [python, "-m", "django", "makemigrations", "--check", "--dry-run", "carrot", "app"],
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        env = {"DJANGO_SETTINGS_MODULE": "tests.settings", "CARROT_TEST_DATABASE_NAME": f"{scratch}/db.sqlite3"}
+        for stage, command in checks.items():
+            done = run(stage, command, env)
+            tally.note(stage, passed=int(done == 0), failed=int(done != 0))
+
+
+def run_tests(tally: Tally, fast: bool, arguments: list[str], env: Mapping[str, str]) -> None:
+    """Run pytest on both databases; tests that choose their database themselves only in the first run."""
+    for number, (name, database) in enumerate([("SQLite", "sqlite"), ("PostgreSQL", "postgresql")]):
+        left_out = (["not slow"] if fast else []) + (["not acceptance"] if number else [])
+        marks = ["-m", " and ".join(left_out)] if left_out else []
+        with tempfile.TemporaryDirectory() as directory:
+            report = Path(directory) / "report.xml"
+            command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *marks, *arguments]
+            done = run(f"tests on {name}", command, {**env, "CARROT_TEST_DATABASE": database})
+            counts = _counts(report)
+        if done and not counts["failed"] and not (done == NO_TESTS_COLLECTED and arguments):
+            counts["failed"] = 1  # pytest itself failed
+        tally.note(f"tests on {name}", **counts)
+
+
+@contextmanager
+def servers() -> Iterator[dict[str, str]]:
+    """Private servers for this run: yields the variables that name them; they are crashed and removed afterwards."""
+    headline("servers")
+    ensure_installed()
+    place = new_place()
+    try:
+        rabbitmq, postgresql = RabbitMQ(place), PostgreSQL(place)
+        for server in (postgresql, rabbitmq):
+            server.start()
+            print(f"{type(server).__name__} runs on 127.0.0.1:{server.port}, data in {server.directory}", flush=True)
+        yield {
+            "CARROT_TEST_RABBITMQ": rabbitmq.url,
+            "CARROT_TEST_POSTGRES": postgresql.url,
+            "CARROT_TEST_SERVERS": str(place),
+        }
+    finally:
+        remove_place(place)
+
+
+def run(stage: str, command: list[str] | list[str | Path], env: Mapping[str, str]) -> int:
+    """Run one stage, its output as it comes; return its exit code."""
+    words = [str(word) for word in command]
+    headline(f"{stage}: {shlex.join([Path(words[0]).name, *words[1:]])}")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CARROT_", "DJANGO_"))}
+    with subprocess.Popen(words, env=kept | dict(env)) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            child.send_signal(signal.SIGINT)  # it ends what it started
+            child.wait()
+            raise
+
+
+def headline(text: str) -> None:
+    print(f"\n── {text} ", flush=True)
+
+
+def _counts(report: Path) -> dict[str, int]:
+    """Return the counts of pytest's JUnit report; zeros if pytest got nowhere."""
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    if not report.exists():
+        return counts
+    for suite in ElementTree.parse(report).iter("testsuite"):
+        failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+        skipped = int(suite.get("skipped", 0))
+        counts["failed"] += failed
+        counts["skipped"] += skipped
+        counts["passed"] += int(suite.get("tests", 0)) - failed - skipped
+    return counts
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
