@@ -18,6 +18,7 @@ from carrot.conf import get_queue, get_settings
 from carrot.exceptions import InvalidArguments
 from carrot.message import Message
 from carrot.models import MessageLog, Status
+from carrot.models.insertion import insert
 
 #: Rows written with one statement.
 BATCH = 500
@@ -79,7 +80,9 @@ def _message(
     options = registry.task_options(path)
     settings = get_queue(queue or options.queue)
     registry.check_call(path, args, kwargs)
-    args_text, kwargs_text = encode_arguments(args, kwargs, get_settings().max_arguments_size)
+    args_text, kwargs_text = encode_arguments(
+        args, kwargs, get_settings().max_arguments_size, names=registry.parameter_names(path)
+    )
     return Message(
         task=path,
         args=tuple(decode(args_text)),
@@ -94,7 +97,7 @@ def _message(
 def publish(message: Message) -> MessageLog:
     """Writes the row of ``message``; rings it on commit. See :func:`publish_message`."""
     row = _row(message)
-    row.save(force_insert=True, using=router.db_for_write(MessageLog))
+    insert(row, router.db_for_write(MessageLog))
     _ring_on_commit([row], [message])
     return row
 

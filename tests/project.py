@@ -22,6 +22,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from typing import Any, Literal
 import psycopg
 
 from tests.servers import PostgreSQL
-from tests.servers.process import wait_until
+from tests.servers.process import POLL, wait_until
 from tests.service import Service, marked_processes
 
 Database = Literal["sqlite", "postgresql"]
@@ -113,6 +114,18 @@ class Project:
         self.services.append(service)
         return service
 
+    def end_processes(self) -> None:
+        """End whatever of the project still runs: services get SIGTERM and five seconds, then all get SIGKILL."""
+        for service in self.services:
+            service.end()
+        deadline = time.monotonic() + 10.0
+        while left := marked_processes(self._marker):  # looked up again: a process may have forked at that moment
+            for process in left:
+                process.kill()
+            if time.monotonic() > deadline:
+                raise AssertionError(f"Processes survive SIGKILL: {[process.pid for process in left]}")
+            time.sleep(POLL)
+
     def processes(self) -> list[int]:
         """Return the pids of all living processes of this project, daemons included (Linux)."""
         return [process.pid for process in marked_processes(self._marker)]
@@ -159,12 +172,7 @@ class Project:
 
     def remove(self) -> None:
         """End all processes of the project, and delete its database and directory."""
-        for service in self.services:
-            service.end()
-        for process in marked_processes(self._marker):
-            process.kill()
-        if not wait_until(lambda: not marked_processes(self._marker), 10.0):
-            raise AssertionError(f"Processes survive SIGKILL: {self.processes()}")
+        self.end_processes()
         if self._server is not None:
             self._server.start()  # the test may have stopped it
             self._server.drop_database(self.database_name)

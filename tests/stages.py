@@ -48,7 +48,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/test", add_help=False)
     parser.add_argument("--fast", action="store_true")
     options, pytest_arguments = parser.parse_known_args()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: it is ignored in what a script starts with "&"
+        signal.signal(number, _interrupt)
     begun = time.monotonic()
     tally = Tally()
     try:
@@ -130,8 +131,11 @@ def run(stage: str, command: list[str] | list[str | Path], env: Mapping[str, str
         try:
             return child.wait()
         except KeyboardInterrupt:
-            child.send_signal(signal.SIGINT)  # it ends what it started
-            child.wait()
+            child.send_signal(signal.SIGINT)  # pytest then ends what its tests have started
+            try:
+                child.wait(30.0)
+            except subprocess.TimeoutExpired:
+                child.kill()
             raise
 
 

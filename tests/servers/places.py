@@ -37,7 +37,9 @@ def new_place() -> Path:
     owner = Process.of(os.getpid())
     if owner is None:
         raise ServerError("This process does not find itself in the list of processes.")
-    (place / "owner").write_text(f"{owner.pid} {owner.started}")
+    written = place / "owner.new"
+    written.write_text(f"{owner.pid} {owner.started}")
+    written.rename(place / "owner")  # at once: another run may be sweeping
     return place
 
 

@@ -225,7 +225,7 @@ class RabbitMQ:
         }
 
     def _end_of_logs(self) -> str:
-        """Return what this start printed (what is wrong comes first, pages of consequences follow) and the log's end."""
+        """Return what this start printed (what is wrong comes first, then its consequences) and the log's end."""
         return f"{process.excerpt(self._console, head=20, tail=10)}\n{process.excerpt(self.log, tail=10)}"
 
     def _call(self, command: Sequence[str | Path], timeout: float, stdin: str | None = None) -> str:

@@ -1,0 +1,7 @@
+"""Front door: the functions that projects import."""
+
+from carrot.conf import get_host_from_name
+from carrot.registry import validate_task
+from carrot.services import create_message, publish_many, publish_message
+
+__all__ = ["create_message", "get_host_from_name", "publish_many", "publish_message", "validate_task"]
