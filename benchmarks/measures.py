@@ -12,10 +12,10 @@ import django
 
 django.setup()
 
-from benchmarks import tasks  # noqa: E402
-from carrot import publisher  # noqa: E402
-from carrot.models import MessageLog  # noqa: E402
-from carrot.services import create_message, publish_many, publish_message  # noqa: E402
+from benchmarks import tasks
+from carrot import publisher
+from carrot.models import MessageLog
+from carrot.services import create_message, publish_many, publish_message
 
 FLUSH = 60.0
 

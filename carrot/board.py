@@ -1,7 +1,7 @@
 """A page of memory that the processes of one service share: who lives, what runs, until when a lease holds.
 
-The master makes it before it forks. Each cell has one writer, and an aligned eight-byte write is seen whole by others, so
-no lock is needed; a process killed at any moment leaves the board readable, which is its purpose: it tells what ran
+The master makes it before it forks. Each cell has one writer, and an aligned eight-byte write is seen whole by others,
+so no lock is needed; a process killed at any moment leaves the board readable, which is its purpose: it tells what ran
 in a worker that is gone.
 """
 

@@ -191,19 +191,21 @@ class Claimer(threading.Thread):
         """Gives unstarted claims back; their bells are rung from here at once, or by the relay after ``ring_in`` s."""
         if not claims:
             return
+        for claim in claims:
+            # First: should a statement below fail, the audit finds them as strangers, and releases them.
+            self._held.pop(claim.id, None)
         at_once = ring_in == 0.0
         amqp = {name for name, lane in self._lanes.items() if not lane.broker.rows_are_messages}
         rows = MessageLog.objects.hand_back(
             [claim for claim in claims if claim.queue in amqp], ring_in=RING_GRACE if at_once else ring_in
         )
         MessageLog.objects.hand_back([claim for claim in claims if claim.queue not in amqp], ring_in=ring_in)
-        for claim in claims:
-            self._held.pop(claim.id, None)
         if at_once:
             publisher.ring(row.to_message() for row in rows)
 
     def _audit(self) -> None:
-        """Releases rows that are claimed in this worker's name and are not in its memory: a commit whose answer was lost.
+        """Releases rows that are claimed in this worker's name and are not in its memory: a commit whose answer was
+        lost.
 
         Only what two looks in a row have found: a claim may be committed and not yet entered in ``held``… not in this
         thread, but an outcome may be recorded between our query and our look into ``held``.
@@ -227,4 +229,6 @@ class Claimer(threading.Thread):
         try:
             self._hand_back(claims, 0.0)
         except DatabaseFailure as error:
-            logger.warning("%d unstarted task(s) could not be handed back (%s); another service will.", len(claims), error)
+            logger.warning(
+                "%d unstarted task(s) could not be handed back (%s); another service will.", len(claims), error
+            )

@@ -1,7 +1,7 @@
 """The task that runs in the current context, and its log.
 
-A context variable, not a thread's local: code the task starts with ``contextvars.copy_context()`` or ``asyncio`` logs into
-the right task.
+A context variable, not a thread's local: code the task starts with ``contextvars.copy_context()`` or ``asyncio`` logs
+into the right task.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def entered(context: TaskContext) -> Iterator[None]:
 class TaskLogFormatter(logging.Formatter):
     """``2026-01-31T12:00:00.123Z INFO shop.tasks: message``; what follows a line break is indented."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.db import Error as DatabaseFailure
 from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -54,9 +55,7 @@ def harden(name: str) -> None:
 def drop_broken() -> None:
     """After an error: closes this thread's connections that do not answer, so that the next use makes new ones."""
     for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block:
-            close_one(connection)
-        elif connection.connection is not None and not connection.is_usable():
+        if connection.in_atomic_block or (connection.connection is not None and not connection.is_usable()):
             close_one(connection)
 
 
@@ -104,11 +103,19 @@ class TaskConnections:
         for connection in connections.all(initialized_only=True):
             if connection.connection is None:
                 continue
-            if connection.in_atomic_block or not connection.get_autocommit():
-                logger.warning("The task left a transaction open on database %s; it is rolled back.", connection.alias)
+            try:
+                self._tidy(connection)
+            except DatabaseFailure as error:
+                logger.warning("Database %s was lost during the task: %s", connection.alias, str(error).strip())
                 close_one(connection)
-            elif "pool" in connection.settings_dict.get("OPTIONS", {}):
-                connection.close()  # back to the pool
+
+    @staticmethod
+    def _tidy(connection: BaseDatabaseWrapper) -> None:
+        if connection.in_atomic_block or not connection.get_autocommit():
+            logger.warning("The task left a transaction open on database %s; it is rolled back.", connection.alias)
+            close_one(connection)
+        elif "pool" in connection.settings_dict.get("OPTIONS", {}):
+            connection.close()  # back to the pool
 
 
 @contextmanager

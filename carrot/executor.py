@@ -1,7 +1,7 @@
 """Runs tasks: the threads of one queue in one worker process.
 
-Receives claims; hands on outcomes. Runs users' code, so nothing it does may end a thread: whatever a function raises is an
-outcome. Knows no broker, and the database only to look after the connections of the code it runs.
+Receives claims; hands on outcomes. Runs users' code, so nothing it does may end a thread: whatever a function raises
+is an outcome. Knows no broker, and the database only to look after the connections of the code it runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -32,7 +32,8 @@ NEWEST = 0.2
 
 
 class Executor:
-    """``threads`` threads that run what is put in, in order. The claimer feeds it; every method is its, unless noted."""
+    """``threads`` threads that run what is put in, in order. The claimer feeds it; every method is its, unless
+    noted."""
 
     def __init__(
         self,
@@ -40,7 +41,8 @@ class Executor:
         threads: int,
         slot: Slot,
         first_cell: int,
-        finished: Callable[[Outcome], None],
+        finished: Callable[[Outcome, BaseException | None], None],
+        ended: Callable[[], None],
         *,
         log_limit: int,
         output_limit: int,
@@ -53,6 +55,7 @@ class Executor:
         self._slot = slot
         self._first_cell = first_cell
         self._finished = finished
+        self._ended = ended
         self._log_limit = log_limit
         self._output_limit = output_limit
         self._ready: SimpleQueue[Claim | None] = SimpleQueue()
@@ -106,22 +109,24 @@ class Executor:
         with closing():
             while (claim := self._ready.get()) is not None:
                 if not self._slot.may_start():
-                    # The lease may be over and the task may run elsewhere: the claimer gives it back, if it is ours still.
+                    # The lease may be over and the task may run elsewhere: the claimer gives it back, if it is still
+                    # ours.
                     self._refused.put(claim)
                     self._done[index] += 1
                     continue
                 self._slot.running(cell, claim.id)
                 try:
-                    outcome = self._run(claim, index, connections)
+                    self._finished(*self._run(claim, index, connections))
                 finally:
+                    # After the outcome was handed on: a process that stops counts on finding it there.
                     self._slot.running(cell, 0)
                     self._done[index] += 1
-                self._finished(outcome)
+                self._ended()
 
-    def _run(self, claim: Claim, index: int, connections: TaskConnections) -> Outcome:
+    def _run(self, claim: Claim, index: int, connections: TaskConnections) -> tuple[Outcome, BaseException | None]:
         context = TaskContext(claim, TaskLog(self._log_limit))
         start_time = clock.now()
-        status, output, exception, trace = "COMPLETED", None, "", ""
+        status, output, exception, trace, raised = "COMPLETED", None, "", "", None
         self.running[index] = context
         with entered(context):
             try:
@@ -129,12 +134,14 @@ class Executor:
                 result = _call(claim)
                 output = None if result is None else encode_output(result, self._output_limit)
             except BaseException as error:  # SystemExit and KeyboardInterrupt too: the thread must live on
-                status, exception, trace = "FAILED", describe(error), trace_of(error)
+                status, exception, trace, raised = "FAILED", describe(error), trace_of(error), error
             connections.after()
         self.running[index] = None
         took = clock.monotonic() - context.started_at
         self.mean = took if self.mean < 0 else self.mean + NEWEST * (took - self.mean)
-        return Outcome(claim, status, start_time, _end(start_time, took), output, context.log.text(), exception, trace)
+        # The end by the monotonic clock: a run time is never negative, whatever the wall clock did meanwhile.
+        end_time = start_time + timedelta(seconds=took)
+        return Outcome(claim, status, start_time, end_time, output, context.log.text(), exception, trace), raised
 
 
 def _drain(source: SimpleQueue[Claim | None]) -> list[Claim]:
@@ -147,11 +154,6 @@ def _drain(source: SimpleQueue[Claim | None]) -> list[Claim]:
     for _ in range(len(taken) - len(claims)):
         source.put(None)
     return claims
-
-
-def _end(start: datetime, took: float) -> datetime:
-    """The end by the monotonic clock: a run time is never negative, whatever the wall clock did meanwhile."""
-    return start + timedelta(seconds=took)
 
 
 def _call(claim: Claim) -> Any:

@@ -17,9 +17,9 @@ QUIET = ("pika", "django", "asyncio", "psycopg")
 def configure(logfile: str | None, level: int) -> None:
     """Sends what carrot and the project log at ``level`` and above to the console and to ``logfile``.
 
-    None: :data:`DEFAULT_LOGFILE`, and where that cannot be written the console alone, with one line that names the option.
-    Handlers and levels that the project's LOGGING has set stay. Raises :class:`ServiceError` for a given path that
-    cannot be written.
+    None: :data:`DEFAULT_LOGFILE`, and where that cannot be written the console alone, with one line that names the
+    option. Handlers and levels that the project's LOGGING has set stay. Raises :class:`ServiceError` for a given path
+    that cannot be written.
     """
     root = logging.getLogger()
     formatter = logging.Formatter(FORMAT)
@@ -30,13 +30,19 @@ def configure(logfile: str | None, level: int) -> None:
     root.setLevel(level)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger(name).level))
+    # A missing queue is declared at once; pika would warn of the look that found it missing.
+    logging.getLogger("pika.channel").setLevel(logging.ERROR)
     path = logfile or DEFAULT_LOGFILE
     try:
         handler = logging.FileHandler(Path(path).absolute(), encoding="utf-8")
     except OSError as error:
         if logfile is not None:
-            raise ServiceError(f"The log file {path} cannot be written ({error.strerror}): give another --logfile.") from error
-        print(f"The log file {path} cannot be written ({error.strerror}); logging to the console. --logfile sets another.")
+            raise ServiceError(
+                f"The log file {path} cannot be written ({error.strerror}): give another --logfile."
+            ) from error
+        print(  # noqa: T201
+            f"The log file {path} cannot be written ({error.strerror}); logging to the console. --logfile sets another."
+        )
         return
     handler.setFormatter(formatter)
     root.addHandler(handler)

@@ -120,7 +120,9 @@ class TestMode(Loop):
             self._board.integers[TEST_DONE] = TEST_CLEAR
         elif clock.monotonic() > self._ends:
             for row in rest.order_by("pk")[:20]:
-                logger.error("Not handled within %g s: %s %s (%s)", TEST_LIMIT, row.task, row.uuid, row.get_status_display())
+                logger.error(
+                    "Not handled within %g s: %s %s (%s)", TEST_LIMIT, row.task, row.uuid, row.get_status_display()
+                )
             logger.error("%d task(s) were not handled within %g s.", rest.count(), TEST_LIMIT)
             self._board.integers[TEST_DONE] = TEST_REST
         return 0.1
@@ -140,5 +142,5 @@ def check_tables() -> None:
         ) from error
     if behind:
         raise ServiceError(
-            f"The database “{connection.alias}” lacks {len(behind)} migration(s) of carrot: run manage.py migrate first."
+            f"The database “{connection.alias}” lacks {len(behind)} migration(s) of carrot: run manage.py migrate."
         )

@@ -103,6 +103,8 @@ class Message:
     routing_key: str
     #: not to run before this time
     run_after: datetime | None = None
+    #: how often the row had been claimed when this message was made; a confirm disarms the bell of that life only
+    fence: int = field(default=0, repr=False, compare=False)
     #: who asked for it: a task that was not published by "code" must be registered
     origin: str = "code"
 

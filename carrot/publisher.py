@@ -55,7 +55,8 @@ def flush(timeout: float) -> bool:
     ends = clock.monotonic() + timeout
     with _lock:
         brokers = list(_brokers.values())
-    return all([broker.flush(max(0.0, ends - clock.monotonic())) for broker in brokers])
+    settled = [broker.flush(max(0.0, ends - clock.monotonic())) for broker in brokers]
+    return all(settled)
 
 
 def close(timeout: float) -> None:

@@ -1,7 +1,7 @@
 """Finds tasks whose message vanished from the broker, and has them rung again.
 
-Receives the broker's counts; hands bells on to the relay. A confirmed message may still be lost: a power cut, a queue purged
-or deleted by hand, a broker restored from somewhere.
+Receives the broker's counts; hands bells on to the relay. A confirmed message may still be lost: a power cut, a queue
+purged or deleted by hand, a broker restored from somewhere.
 """
 
 from __future__ import annotations

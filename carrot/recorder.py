@@ -35,7 +35,12 @@ RETRY = 0.5
 class Recorder(threading.Thread):
     """``held`` is the worker's memory of its claims; an entry goes when its end is written."""
 
-    def __init__(self, held: dict[int, Claim], running: Callable[[], Iterable[TaskContext | None]], done: Callable[[Outcome], None]):
+    def __init__(
+        self,
+        held: dict[int, Claim],
+        running: Callable[[], Iterable[TaskContext | None]],
+        done: Callable[[Outcome], None],
+    ):
         super().__init__(name="carrot-recorder", daemon=True)
         self._held = held
         self._running = running

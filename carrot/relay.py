@@ -66,8 +66,11 @@ class Relay(Loop):
     def _until_next(self) -> float:
         """Seconds until the earliest bell; no longer than :data:`LOOK`, as earlier ones may be set at any time."""
         next_bell = (
-            MessageLog.objects.filter(ring_at__isnull=False).order_by("ring_at").values_list("ring_at", flat=True).first()
+            MessageLog.objects.filter(ring_at__isnull=False)
+            .order_by("ring_at")
+            .values_list("ring_at", flat=True)
+            .first()
         )
         if next_bell is None:
             return LOOK
-        return min(LOOK, max(0.01, (next_bell - clock.now()).total_seconds()))
+        return min(LOOK, max(0.01, float((next_bell - clock.now()).total_seconds())))

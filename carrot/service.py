@@ -105,7 +105,9 @@ class Service:
     def _banner(self) -> None:
         for queue in self._queues:
             threads = self._processes * queue.concurrency
-            self._say(f"queue {queue.name} on {queue.host}: {threads} consumer(s) ({self._processes} × {queue.concurrency})")
+            self._say(
+                f"queue {queue.name} on {queue.host}: {threads} consumer(s) ({self._processes} × {queue.concurrency})"
+            )
         self._say(f"{self._processes} worker process(es), master process {os.getpid()}. Stop with Ctrl+C.")
 
     # -- the master's life ----------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The verbs that users' code and the monitor share.
 
-Receives calls; hands on rows. Every verb is safe inside the caller's transaction: the row is part of it, and its message
-follows only on commit.
+Receives calls; hands on rows. Every verb is safe inside the caller's transaction: the row is part of it, and its
+message follows only on commit.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ def publish_message(
 ) -> MessageLog:
     """Publishes ``task(*task_args, **task_kwargs)`` and returns its row.
 
-    Inside ``transaction.atomic()`` the row is part of the caller's transaction: a rollback leaves nothing, a commit means
-    that the task will run, whatever happens to this process or to the broker. Never waits for the broker.
+    Inside ``transaction.atomic()`` the row is part of the caller's transaction: a rollback leaves nothing, a commit
+    means that the task will run, whatever happens to this process or to the broker. Never waits for the broker.
 
-    ``queue`` None and ``priority`` 0 stand for those of ``@carrot.task``, then for ``default`` and 0; ``routing_key`` defaults to
-    the queue's name. The function receives what the JSON of its arguments decodes to (a datetime arrives as an ISO string,
-    a tuple as a list); the returned row shows it. Raises :class:`~carrot.exceptions.PublishError`, with nothing written.
+    ``queue`` None and ``priority`` 0 stand for those of ``@carrot.task``, then for ``default`` and 0; ``routing_key``
+    defaults to the queue's name. The function receives what the JSON of its arguments decodes to (a datetime arrives
+    as an ISO string, a tuple as a list); the returned row shows it. Raises :class:`~carrot.exceptions.PublishError`,
+    with nothing written.
     """
     path = registry.validate_task(task)
     if reserved := registry.reserved_parameters(path):
@@ -118,9 +119,7 @@ def publish_many(messages: Iterable[Message]) -> list[MessageLog]:
 
 def _row(message: Message) -> MessageLog:
     queue = get_queue(message.queue)
-    return MessageLog.from_message(
-        message, broker=queue.host.address, row_is_message=queue.host.is_database
-    )
+    return MessageLog.from_message(message, broker=queue.host.address, row_is_message=queue.host.is_database)
 
 
 def _ring_on_commit(rows: Sequence[MessageLog], messages: Sequence[Message]) -> None:

@@ -1,7 +1,7 @@
 """A worker process: connections, claimer, executors and recorder of some queues, from its start to its end.
 
-Receives its part of the board from the master; hands outcomes to the database. Ends itself when any of its threads died:
-a process is never half alive.
+Receives its part of the board from the master; hands outcomes to the database. Ends itself when any of its threads
+died: a process is never half alive.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from carrot import clock, database, publisher, registry
 from carrot.board import READY, Board, Slot
 from carrot.claimer import Claimer, Lane
 from carrot.conf import CarrotSettings, QueueSettings
+from carrot.consumer import make_consumer, record_failure
 from carrot.context import TaskContext, capture_logging
 from carrot.executor import Executor
 from carrot.models import WorkerProcess
@@ -42,7 +43,9 @@ EXIT_DONE, EXIT_UNFINISHED, EXIT_BROKEN = 0, 3, 4
 class Worker:
     """Runs in a process of its own, forked by the master."""
 
-    def __init__(self, settings: CarrotSettings, queues: Sequence[QueueSettings], board: Board, slot: Slot, parent: int):
+    def __init__(
+        self, settings: CarrotSettings, queues: Sequence[QueueSettings], board: Board, slot: Slot, parent: int
+    ):
         self._settings = settings
         self._queues = queues
         self._slot = slot
@@ -101,9 +104,18 @@ class Worker:
         self._claimer.start()
 
     def _lane(self, queue: QueueSettings, first_cell: int) -> Lane:
-        def finished(outcome: Outcome) -> None:
+        consumer = make_consumer(queue)
+        hears = consumer.hears_failures
+
+        def finished(outcome: Outcome, error: BaseException | None) -> None:
+            if error is not None and hears:
+                rest = record_failure(consumer, outcome, error)
+                if rest is None:
+                    self._held.pop(outcome.claim.id, None)
+                    _log_outcome(outcome)
+                    return
+                outcome = rest
             self._recorder.put(outcome)
-            self._claimer.ended(lane)
 
         broker = publisher.broker_of(queue.host)
         executor = Executor(
@@ -112,10 +124,12 @@ class Worker:
             self._slot,
             first_cell,
             finished,
+            lambda: self._claimer.ended(lane),
             log_limit=self._settings.max_log_size,
             output_limit=self._settings.max_output_size,
         )
-        lane = Lane(queue.name, broker, broker.subscribe(queue, lambda: self._claimer.wake()), executor)
+        adopt = consumer.get_message_log if consumer.adopts else None
+        lane = Lane(queue.name, broker, broker.subscribe(queue, lambda: self._claimer.wake(), adopt), executor)
         return lane
 
     def _running(self) -> Iterable[TaskContext | None]:

@@ -9,12 +9,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from carrot.conf import QueueSettings
 from carrot.message import Message
+from carrot.models import MessageLog
 from carrot.models.transitions import Claim
 from carrot.virtual_host import VirtualHost
+
+#: Makes a row, saved or not, of a message of another program; None where it is no task.
+Adopt: TypeAlias = Callable[[Any, bytes], MessageLog | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +30,8 @@ class Depth:
 
 
 class Subscription(ABC):
-    """What one worker process receives from one queue. Used by one thread, the claimer; no method waits for the broker."""
+    """What one worker process receives from one queue. Used by one thread, the claimer; no method waits for the
+    broker."""
 
     @abstractmethod
     def claim(self, limit: int, worker_id: int) -> list[Claim]:
@@ -80,8 +85,11 @@ class Broker(ABC):
         """Waits at most ``timeout`` seconds until everything handed over is settled; whether it is."""
 
     @abstractmethod
-    def subscribe(self, queue: QueueSettings, wake: Callable[[], None]) -> Subscription:
-        """Begins to receive from ``queue``; ``wake`` is called, from any thread, when something came."""
+    def subscribe(self, queue: QueueSettings, wake: Callable[[], None], adopt: Adopt | None = None) -> Subscription:
+        """Begins to receive from ``queue``; ``wake`` is called, from any thread, when something came.
+
+        ``adopt`` makes rows of messages that other programs published (properties, body); see ``carrot.consumer``.
+        """
 
     @abstractmethod
     def depth(self, queue: QueueSettings, timeout: float) -> Depth | None:

@@ -1,7 +1,8 @@
 """The embedded broker: the rows are the queue.
 
 Nothing is sent and nothing can be lost on the way. A worker claims waiting rows directly, looking every 10 ms while
-there is work and ever more rarely (to half a second) while there is none. A publish in the worker's own process wakes it.
+there is work and ever more rarely (to half a second) while there is none. A publish in the worker's own process wakes
+it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import weakref
 from collections.abc import Callable, Sequence
 
 from carrot import clock
-from carrot.brokers.base import Broker, Depth, Subscription
+from carrot.brokers.base import Adopt, Broker, Depth, Subscription
 from carrot.conf import QueueSettings
 from carrot.message import Message
 from carrot.models import MessageLog
@@ -80,7 +81,7 @@ class DatabaseBroker(Broker):
     def flush(self, timeout: float) -> bool:
         return True
 
-    def subscribe(self, queue: QueueSettings, wake: Callable[[], None]) -> Subscription:
+    def subscribe(self, queue: QueueSettings, wake: Callable[[], None], adopt: Adopt | None = None) -> Subscription:
         return DatabaseSubscription(queue, wake)
 
     def depth(self, queue: QueueSettings, timeout: float) -> Depth | None:

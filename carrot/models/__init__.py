@@ -3,7 +3,21 @@
 from carrot.models.attempt import Attempt
 from carrot.models.installation import Installation
 from carrot.models.message_log import MessageLog, Origin, Status
+from carrot.models.proxies import CompletedTask, DelayedTask, FailedTask, QueuedTask, RunningTask
 from carrot.models.stray_message import StrayMessage
 from carrot.models.worker_process import WorkerProcess
 
-__all__ = ["Attempt", "Installation", "MessageLog", "Origin", "Status", "StrayMessage", "WorkerProcess"]
+__all__ = [
+    "Attempt",
+    "CompletedTask",
+    "DelayedTask",
+    "FailedTask",
+    "Installation",
+    "MessageLog",
+    "Origin",
+    "QueuedTask",
+    "RunningTask",
+    "Status",
+    "StrayMessage",
+    "WorkerProcess",
+]

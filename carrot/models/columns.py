@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.sql.query import Query
 from django.utils.translation import gettext_lazy as _
 
+if TYPE_CHECKING:
+    _TextField = models.TextField[Any, Any]
+else:  # at run time Django's fields take no parameters
+    _TextField = models.TextField
 
-class JSONTextField(models.TextField):
+
+class JSONTextField(_TextField):
     """A JSON value kept as readable text.
 
     Django's own ``JSONField`` escapes non-ASCII text on SQLite and needs a cast on PostgreSQL, so that
@@ -22,6 +27,10 @@ class JSONTextField(models.TextField):
 
     description = _("JSON as text")
 
+    if TYPE_CHECKING:  # what mypy's plugin for Django takes for the type of the attribute
+        _pyi_private_set_type: Any
+        _pyi_private_get_type: Any
+
     def from_db_value(self, value: str | None, expression: Any, connection: Any) -> Any:
         return None if value is None else json.loads(value)
 
@@ -29,7 +38,8 @@ class JSONTextField(models.TextField):
         return value
 
     def get_prep_value(self, value: Any) -> str | None:
-        """The JSON text of ``value``. Text lookups (``contains``, ``regex``…) do not pass here: they compare as typed."""
+        """The JSON text of ``value``. Text lookups (``contains``, ``regex``…) do not pass here: they compare as
+        typed."""
         if value is None or hasattr(value, "resolve_expression"):
             return value  # type: ignore[no-any-return]
         return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -51,7 +51,7 @@ def insert(row: MessageLog, alias: str) -> None:
 def _statement(model: type[models.Model], alias: str) -> tuple[str, list[Any], bool]:
     connection = connections[alias]
     quote = connection.ops.quote_name
-    fields = [model._meta.get_field(name) for name in VARYING]
+    fields: list[Any] = [model._meta.get_field(name) for name in VARYING]
     fixed = [field for field in model._meta.concrete_fields if not field.primary_key and field.name not in VARYING]
     columns = ", ".join(quote(str(field.column)) for field in [*fields, *fixed])
     values = ", ".join(["%s"] * len(fields) + [_literal(field) for field in fixed])

@@ -95,7 +95,8 @@ class MessageLog(models.Model):
         verbose_name = _("task")
         verbose_name_plural = _("all tasks")
         indexes = [
-            # The lists of the monitor (filter, order and bounded count), retention, and the reaper's look at IN_PROGRESS.
+            # The lists of the monitor (filter, order and bounded count), retention, and the reaper's look at
+            # IN_PROGRESS.
             models.Index(fields=["status", "-state_at", "-id"], name="carrot_status_list"),
             # The relay: what is to be rung, earliest first. Empty when all is well.
             PartialIndex("ring_at", where=models.Q(ring_at__isnull=False), name="carrot_ring"),
@@ -150,6 +151,7 @@ class MessageLog(models.Model):
             exchange=self.exchange,
             routing_key=self.routing_key,
             origin=self.origin,
+            fence=self.fence,
         )
 
     @property

@@ -27,7 +27,7 @@ def update_returning(
     name. SQLite needs none, since a single writing statement takes the database's one write lock at its start.
     """
     model = rows.model
-    alias = rows._db or router.db_for_write(model)
+    alias = rows._db or router.db_for_write(model)  # type: ignore[attr-defined]  # what using() chose
     connection = connections[alias]
     rows = rows.using(alias)
     if connection.features.has_select_for_update:
@@ -54,7 +54,7 @@ def _has_returning(connection: BaseDatabaseWrapper) -> bool:
 def _update(
     connection: BaseDatabaseWrapper, targets: models.QuerySet[Any], values: Mapping[str, Any], names: Sequence[str]
 ) -> list[tuple[Any, ...]]:
-    query = targets.query.chain(UpdateQuery)
+    query: Any = targets.query.chain(UpdateQuery)
     query.add_update_values(dict(values))
     sql, params = query.get_compiler(connection=connection).as_sql()
     meta = targets.model._meta

@@ -2,7 +2,8 @@
 
 Two invariants hold after each of them (``docs/architecture.md``):
 
-W  a PUBLISHED or WAITING row has exactly one armed wake-up: a message in the broker (``ring_at`` NULL) or a ``ring_at``;
+W  a PUBLISHED or WAITING row has exactly one armed wake-up: a message in the broker (``ring_at`` NULL) or a
+``ring_at``;
 O  an IN_PROGRESS row is in the memory of a live worker, or somebody will release it.
 
 Each verb is one statement (or one transaction) that tests the state it starts from, so that of two that race one wins
@@ -68,8 +69,8 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
     def claim(self, uuids: Sequence[UUID], worker_id: int) -> dict[UUID, Claim]:
         """Takes the tasks whose messages arrived: PUBLISHED -> IN_PROGRESS, fence + 1.
 
-        Who else may touch the row: other claimers of a doubled message, Withdraw, the reconciler. Plain row locks, taken
-        in id order, never SKIP LOCKED: a skipped row would have its message acknowledged unclaimed. What is not
+        Who else may touch the row: other claimers of a doubled message, Withdraw, the reconciler. Plain row locks,
+        taken in id order, never SKIP LOCKED: a skipped row would have its message acknowledged unclaimed. What is not
         returned is final, running, unknown, or has its own wake-up, so its message may be acknowledged as well.
         """
         rows = self.filter(uuid__in=uuids, status__in=("PUBLISHED", "HANDED_OVER"))
@@ -114,8 +115,8 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
     def record(self, outcomes: Sequence[Outcome]) -> set[int]:
         """Writes ``outcomes`` in one transaction; returns the ids written.
 
-        Who else may touch the row: the reaper, if this worker was declared lost. Compares id, fence and status: an outcome
-        whose claim was released meanwhile changes nothing and is missing in the answer.
+        Who else may touch the row: the reaper, if this worker was declared lost. Compares id, fence and status: an
+        outcome whose claim was released meanwhile changes nothing and is missing in the answer.
         """
         from carrot.models.recording import write_outcomes
 
@@ -152,18 +153,17 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         return list(self.filter(pk__in=[row[0] for row in returned]))
 
     def release(self, pairs: Iterable[tuple[int, int]]) -> int:
-        """Gives up claims, given as (id, fence), whose outcome is unknown: they run again, rung at once. The try counts.
+        """Gives up claims, given as (id, fence), whose outcome is unknown: they run again, rung at once. The try
+        counts.
 
-        Who else may touch the row: the worker that lost its lease and lives on. Its outcome then meets a higher fence, or
-        a status that is not IN_PROGRESS, and is dropped.
+        Who else may touch the row: the worker that lost its lease and lives on. Its outcome then meets a higher fence,
+        or a status that is not IN_PROGRESS, and is dropped.
         """
         now = clock.now()
         own = _own(pairs)
         if not own:
             return 0
-        return self.filter(own, status="IN_PROGRESS").update(
-            status="PUBLISHED", worker=None, ring_at=now, state_at=now
-        )
+        return self.filter(own, status="IN_PROGRESS").update(status="PUBLISHED", worker=None, ring_at=now, state_at=now)
 
     # -- lost workers ---------------------------------------------------------------------------------------------
 
@@ -193,7 +193,9 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
             for row in rows:
                 row.crashes += 1
                 row.state_at = now
-                row.exception = f"{WORKER_LOST}: {how} while this task was running (time {row.crashes} of {MAX_CRASHES})"
+                row.exception = (
+                    f"{WORKER_LOST}: {how} while this task was running (time {row.crashes} of {MAX_CRASHES})"
+                )
                 if row.crashes >= MAX_CRASHES:
                     row.status, row.failure_time = "FAILED", now
                     failed.append(row.pk)
@@ -213,7 +215,8 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         return self.filter(ring_at__lte=now, status__in=("PUBLISHED", "WAITING")).order_by("ring_at")
 
     def ring(self, queues: Sequence[str], *, again_in: float | None, broker: str, limit: int) -> list[MessageLog]:
-        """Takes up to ``limit`` due rows of ``queues`` for ringing: -> PUBLISHED, the next bell ``again_in`` seconds on.
+        """Takes up to ``limit`` due rows of ``queues`` for ringing: -> PUBLISHED, the next bell ``again_in`` seconds
+        on.
 
         Pushed forward and committed *before* the message is sent: a crash in between costs a delay, never a bell. None:
         the embedded broker, where being PUBLISHED is the bell. Two relays share the work by SKIP LOCKED.
@@ -232,12 +235,13 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         )
         return list(self.filter(pk__in=[row[0] for row in rung]))
 
-    def confirmed(self, uuids: Sequence[UUID], *, handed_over: bool = False) -> int:
-        """The broker has these messages: their bells are disarmed, where nobody claimed them yet.
+    def confirmed(self, uuids: Sequence[UUID], fence: int, *, handed_over: bool = False) -> int:
+        """The broker has these messages: their bells are disarmed, where nobody claimed them since they were sent.
 
-        ``handed_over``: the queue is not ours to consume, so the confirm ends our duty.
+        ``fence`` is that of their sending: a row claimed and released meanwhile has a new bell, which an old confirm
+        must not disarm. ``handed_over``: the queue is not ours to consume, so the confirm ends our duty.
         """
-        waiting = self.filter(uuid__in=uuids, status="PUBLISHED", ring_at__isnull=False)
+        waiting = self.filter(uuid__in=uuids, fence=fence, status="PUBLISHED", ring_at__isnull=False)
         if handed_over:
             return waiting.update(status="HANDED_OVER", ring_at=None, state_at=clock.now(), note="")
         return waiting.update(ring_at=None, note="")
@@ -266,7 +270,7 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
 
     def db_for_change(self) -> str:
         """The alias this queryset writes to."""
-        return self._db or router.db_for_write(self.model)
+        return self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]
 
 
 def _own(pairs: Iterable[tuple[int, int]]) -> Q:

@@ -20,9 +20,7 @@ class WorkerProcessQuerySet(models.QuerySet["WorkerProcess"]):
 
     def end(self, worker_id: int, how: str) -> bool:
         """Marks a worker as gone; False where somebody did before. Its claims are released by ``release_orphans``."""
-        return bool(
-            self.filter(pk=worker_id, alive=True).update(alive=False, ended_at=clock.now(), ending=how[:255])
-        )
+        return bool(self.filter(pk=worker_id, alive=True).update(alive=False, ended_at=clock.now(), ending=how[:255]))
 
 
 class WorkerProcess(models.Model):

@@ -15,7 +15,7 @@ from carrot.brokers.amqp.publisher import AmqpPublisher
 from carrot.brokers.amqp.settlement import RowSettlement
 from carrot.brokers.amqp.subscription import AmqpSubscription, ConsumerThread
 from carrot.brokers.amqp.topology import look
-from carrot.brokers.base import Broker, Depth
+from carrot.brokers.base import Adopt, Broker, Depth
 from carrot.conf import QueueSettings
 from carrot.exceptions import BrokerUnreachable
 from carrot.message import Message
@@ -54,12 +54,12 @@ class AmqpBroker(Broker):
     def flush(self, timeout: float) -> bool:
         return self._publisher is None or self._publisher.wait_settled(timeout)
 
-    def subscribe(self, queue: QueueSettings, wake: Callable[[], None]) -> AmqpSubscription:
+    def subscribe(self, queue: QueueSettings, wake: Callable[[], None], adopt: Adopt | None = None) -> AmqpSubscription:
         with self._lock:
             if self._consumer is None:
                 self._consumer = ConsumerThread(self.host)
                 self._consumer.start()
-            return self._consumer.subscribe(queue, wake)
+            return self._consumer.subscribe(queue, wake, adopt)
 
     def depth(self, queue: QueueSettings, timeout: float) -> Depth | None:
         answer = self.publisher().ask(look(queue))
@@ -71,7 +71,10 @@ class AmqpBroker(Broker):
     def send_marker(self, queue: QueueSettings) -> None:
         # Priority 0 puts it behind every waiting message; one that is lost is followed by the next.
         properties = pika.BasicProperties(
-            type=MARKER_TYPE, headers={"carrot": {"site": str(Installation.objects.site())}}, priority=0, delivery_mode=1
+            type=MARKER_TYPE,
+            headers={"carrot": {"site": str(Installation.objects.site())}},
+            priority=0,
+            delivery_mode=1,
         )
         self.publisher().send_loose(queue.name, clock.now().isoformat().encode(), properties)
 

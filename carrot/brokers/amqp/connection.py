@@ -16,7 +16,7 @@ from pika import exceptions as pika_errors
 from pika.adapters.select_connection import IOLoop
 from pika.adapters.utils.connection_workflow import AMQPConnectionWorkflowFailed, AMQPConnectorPhaseErrorBase
 
-from carrot import clock
+from carrot import clock, database
 from carrot.virtual_host import VirtualHost
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def explain(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}" if error is not None and str(error) else type(error).__name__
 
 
-class JoinedConnection(pika.SelectConnection):
+class JoinedConnection(pika.SelectConnection):  # type: ignore[misc]  # pika has no types
     """Writes the frames of many messages with one system call.
 
     pika hands each frame (three a message) to the socket on its own. Inside :meth:`joined` they are gathered instead.
@@ -146,10 +146,11 @@ class ConnectionThread(threading.Thread):
 
     def run(self) -> None:
         try:
-            self._connect()
-            self._tick()
-            self._loop.start()
-            self._loop.close()
+            with database.closing():
+                self._connect()
+                self._tick()
+                self._loop.start()
+                self._loop.close()
         finally:
             self._ended.set()
 

@@ -28,6 +28,8 @@ class Read(NamedTuple):
     reason: str
     excerpt: str
     sent_at: datetime | None = None
+    #: Not sent by carrot: another program, or carrot 1.x.
+    stranger: bool = False
 
 
 def read(properties: Any, body: bytes, site: str) -> Read:
@@ -43,10 +45,10 @@ def read(properties: Any, body: bytes, site: str) -> Read:
     try:
         uuid = _serializer.get_uuid(properties)
     except MessageFormatError as error:
-        return _stray(STRAY, properties, body, str(error))
+        return _stray(STRAY, properties, body, str(error))._replace(stranger=sender is None)
     if sender == site:
         return Read(TASK, uuid, "", str(uuid), "", "")
-    return _stray(TASK, properties, body, "")._replace(uuid=uuid)
+    return _stray(TASK, properties, body, "")._replace(uuid=uuid, stranger=True)
 
 
 def _stray(kind: str, properties: Any, body: bytes, reason: str) -> Read:
@@ -55,4 +57,6 @@ def _stray(kind: str, properties: Any, body: bytes, reason: str) -> Read:
     except MessageFormatError:
         task = ""
     excerpt = body[:EXCERPT].decode("utf-8", "replace").replace("\0", "�")
-    return Read(kind, None, task, str(properties.message_id or "").replace("\0", "�"), reason.replace("\0", "�"), excerpt)
+    return Read(
+        kind, None, task, str(properties.message_id or "").replace("\0", "�"), reason.replace("\0", "�"), excerpt
+    )

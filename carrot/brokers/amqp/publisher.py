@@ -34,8 +34,8 @@ T = TypeVar("T")
 WINDOW = 1000
 #: Messages handed over and not yet sent. More are not taken: the relay rings them.
 BUFFER = 20_000
-#: Seconds that messages are gathered for after a write. The first after a pause goes out at once; in a burst each write,
-#: which costs the publishing thread a turn of the interpreter, carries many.
+#: Seconds that messages are gathered for after a write. The first after a pause goes out at once; in a burst each
+#: write, which costs the publishing thread a turn of the interpreter, carries many.
 GATHER = 0.005
 #: Seconds after which a message that could not be sent is dropped here, as the relay rings it by now.
 STALE = 4.0
@@ -143,7 +143,8 @@ class AmqpPublisher(ConnectionThread):
         self._drain()
 
     def _on_channel_closed(self, channel: Any, reason: BaseException) -> None:
-        """An exchange or a right may have gone. Unconfirmed rows ring again by themselves; everything is looked up anew."""
+        """An exchange or a right may have gone. Unconfirmed rows ring again by themselves; everything is looked up
+        anew."""
         self.lost()
         if self._connection is not None and self._connection.is_open and not self._stopping:
             if isinstance(reason, pika_errors.ChannelClosedByBroker):
@@ -197,10 +198,14 @@ class AmqpPublisher(ConnectionThread):
         if error:
             self._undeliverable(waiting, str(error))
         elif self._channel is not None and self._connection is not None:
-            self._connection.joined(lambda: [self._publish(message) for message in waiting] and None)
+            self._connection.joined(partial(self._publish_all, waiting))
             self._drain()
         else:
             self._forget(len(waiting))
+
+    def _publish_all(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self._publish(message)
 
     def _publish(self, message: Message) -> None:
         kwargs = DefaultMessageSerializer(message, site=self._settlement.site).publish_kwargs()
@@ -243,7 +248,9 @@ class AmqpPublisher(ConnectionThread):
 
     def _undeliverable(self, messages: list[Message], why: str) -> None:
         if messages:
-            logger.warning("%s cannot deliver %d message(s) of queue %s: %s", self.host, len(messages), messages[0].queue, why)
+            logger.warning(
+                "%s cannot deliver %d message(s) of queue %s: %s", self.host, len(messages), messages[0].queue, why
+            )
             self._settlement.undeliverable(messages, why)
             self._forget(len(messages))
 

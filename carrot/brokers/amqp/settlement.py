@@ -7,7 +7,8 @@ word any more, so confirms are kept for a second: most are claimed by then, and 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from uuid import UUID
 
 from django.db import Error as DatabaseFailure
@@ -35,7 +36,7 @@ class RowSettlement:
         self.address = address
         #: The id of this installation; empty until learned.
         self.site = ""
-        self._confirmed: list[tuple[float, UUID, str]] = []
+        self._confirmed: list[tuple[float, Message]] = []
         self._used_at = clock.monotonic()
 
     def learn_site(self) -> bool:
@@ -50,7 +51,7 @@ class RowSettlement:
 
     def confirmed(self, messages: Sequence[Message]) -> None:
         now = clock.monotonic()
-        self._confirmed.extend((now, message.uuid, message.queue) for message in messages)
+        self._confirmed.extend((now, message) for message in messages)
 
     def undeliverable(self, messages: Sequence[Message], why: str) -> None:
         """The rows wait, say why, and are tried again; a queue or binding made meanwhile lets them through."""
@@ -61,20 +62,27 @@ class RowSettlement:
         due = clock.monotonic() - PATIENCE
         count = next((index for index, entry in enumerate(self._confirmed) if entry[0] > due), len(self._confirmed))
         ripe, self._confirmed = self._confirmed[:count], self._confirmed[count:]
-        foreign = {name for name, queue in get_settings().queues.items() if not queue.consumable}
-        for handed_over in (False, True):
-            uuids = [uuid for _, uuid, queue in ripe if (queue in foreign) is handed_over]
+        groups: dict[tuple[int, bool], list[UUID]] = {}
+        for _, message in ripe:
+            groups.setdefault((message.fence, not self._consumable(message.queue)), []).append(message.uuid)
+        for (fence, handed_over), uuids in groups.items():
             for start in range(0, len(uuids), BATCH):
-                self._write(lambda: MessageLog.objects.confirmed(uuids[start : start + BATCH], handed_over=handed_over))  # noqa: B023
+                some = uuids[start : start + BATCH]
+                self._write(partial(MessageLog.objects.confirmed, some, fence, handed_over=handed_over))
         if not ripe and clock.monotonic() - self._used_at > IDLE:
             database.close()
             self._used_at = clock.monotonic()
 
-    def _write(self, change: object) -> None:
+    @staticmethod
+    def _consumable(name: str) -> bool:
+        queue = get_settings().queues.get(name)
+        return queue is None or queue.consumable
+
+    def _write(self, change: Callable[[], int]) -> None:
         """A failure costs a second bell, nothing more: the row stays armed."""
         self._used_at = clock.monotonic()
         try:
-            change()  # type: ignore[operator]
+            change()
         except DatabaseFailure as error:
             logger.warning("Could not note what %s said of messages (they will be rung again): %s", self.address, error)
             database.drop_broken()

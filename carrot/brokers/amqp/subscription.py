@@ -11,18 +11,17 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from django.db import DatabaseError
+from django.db import Error as DatabaseFailure
 
 from carrot import clock
 from carrot.brokers.amqp.connection import ConnectionThread, JoinedConnection, explain
-from carrot.brokers.amqp.inbox import FOREIGN, MARKER, STRAY, TASK, Read, read
+from carrot.brokers.amqp.intake import Delivery, Intake
 from carrot.brokers.amqp.topology import Dialogue, declare
-from carrot.brokers.base import Subscription
+from carrot.brokers.base import Adopt, Subscription
 from carrot.conf import QueueSettings
 from carrot.exceptions import BrokerError
-from carrot.models import Installation, MessageLog, StrayMessage
 from carrot.models.transitions import Claim
 from carrot.virtual_host import VirtualHost
 
@@ -32,29 +31,22 @@ logger = logging.getLogger(__name__)
 LARGE_PREFETCH = 250
 #: Seconds to wait after the broker or the database refused something.
 RETRY = 1.0
-#: Seconds that tasks get to arrive after the marker that should have come last.
-MARKER_MARGIN = 10.0
-
-
-class Delivery(NamedTuple):
-    epoch: int
-    tag: int
-    properties: Any
-    body: bytes
 
 
 class AmqpSubscription(Subscription):
     """One queue. ``_wanted`` is the prefetch the claimer asks for (0: hold nothing); the thread converges to it."""
 
-    def __init__(self, thread: ConsumerThread, queue: QueueSettings, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, thread: ConsumerThread, queue: QueueSettings, wake: Callable[[], None], adopt: Adopt | None
+    ) -> None:
         self.queue = queue
+        self._intake = Intake(queue, adopt)
         self._thread = thread
         self._wake = wake
         self._deliveries: deque[Delivery] = deque()
         self._wanted = queue.concurrency
         self._not_before = 0.0
         self._problem = ""
-        self._site: str | None = None
         self._foreign = False
         # The connection's thread alone touches these.
         self._channel: Any = None
@@ -82,57 +74,18 @@ class AmqpSubscription(Subscription):
         # Deliveries of a closed channel come again from the broker; only the newest channel's may be acknowledged.
         batch = [delivery for delivery in batch if delivery.epoch == epoch]
         try:
-            if self._site is None:
-                self._site = str(Installation.objects.site())
-            opened = [read(delivery.properties, delivery.body, self._site) for delivery in batch]
-            claims = self._claim(opened, worker_id)
-        except DatabaseError:
+            taken = self._intake.take(batch, worker_id)
+        except DatabaseFailure:
             self._not_before = clock.monotonic() + RETRY
             self._hand_back(epoch, last)
             raise
-        foreign = {d.tag for d, o in zip(batch, opened, strict=True) if o.kind == FOREIGN}
-        if foreign:
-            self._thread.call(partial(self._sort_out, epoch, [d.tag for d in batch], foreign))
-            self._refuse_foreign()
+        if taken.back:
+            self._thread.call(partial(self._sort_out, epoch, [delivery.tag for delivery in batch], taken.back))
         else:
             self._thread.call(partial(self._acknowledge, epoch, last))
-        return claims
-
-    def _claim(self, opened: Sequence[Read], worker_id: int) -> list[Claim]:
-        uuids = list(dict.fromkeys(o.uuid for o in opened if o.kind == TASK and o.uuid))
-        claims = MessageLog.objects.claim(uuids, worker_id) if uuids else {}
-        missing = [uuid for uuid in uuids if uuid not in claims]
-        strays = [o for o in opened if o.kind == STRAY]
-        if missing:
-            known = set(MessageLog.objects.filter(uuid__in=missing).values_list("uuid", flat=True))
-            strays += [o._replace(reason="no task has this message id") for o in opened if o.uuid in set(missing) - known]
-        if strays:
-            logger.warning("%d message(s) in queue %s were no tasks: %s", len(strays), self.queue.name, strays[0].reason)
-            StrayMessage.objects.keep([self._stray(o) for o in strays])
-        if any(o.kind == MARKER for o in opened):
-            self._marker_came([o for o in opened if o.kind == MARKER])
-        return [claims[uuid] for uuid in uuids if uuid in claims]
-
-    def _stray(self, opened: Read) -> StrayMessage:
-        return StrayMessage(
-            received_at=clock.now(),
-            broker=self.queue.host.address,
-            queue=self.queue.name,
-            reason=opened.reason[:255],
-            task=opened.task[:255],
-            message_id=opened.message_id[:255],
-            body=opened.excerpt,
-        )
-
-    def _marker_came(self, markers: Sequence[Read]) -> None:
-        """Everything sent before a marker came out before it: what still waits without a bell has lost its message.
-
-        Its bell is set a little ahead, so that messages another worker holds at this moment are claimed first.
-        """
-        sent_at = max(marker.sent_at for marker in markers if marker.sent_at is not None)
-        lost = MessageLog.objects.filter(queue=self.queue.name, state_at__lt=sent_at).arm(MARKER_MARGIN)
-        if lost:
-            logger.warning("The messages of %d task(s) in queue %s may be lost; they are rung again.", lost, self.queue.name)
+        if taken.foreign:
+            self._refuse_foreign()
+        return taken.claims
 
     def demand(self, room: int) -> None:
         if self._foreign:
@@ -262,10 +215,10 @@ class AmqpSubscription(Subscription):
         if epoch == self._epoch and self._channel is not None and self._channel.is_open:
             self._channel.basic_ack(last, multiple=True)
 
-    def _sort_out(self, epoch: int, tags: Sequence[int], foreign: Collection[int]) -> None:
+    def _sort_out(self, epoch: int, tags: Sequence[int], back: Collection[int]) -> None:
         if epoch == self._epoch and self._channel is not None and self._channel.is_open:
             for tag in tags:
-                if tag in foreign:
+                if tag in back:
                     self._channel.basic_nack(tag, requeue=True)
                 else:
                     self._channel.basic_ack(tag)
@@ -293,8 +246,8 @@ class ConsumerThread(ConnectionThread):
     def connection(self) -> JoinedConnection | None:
         return self._connection
 
-    def subscribe(self, queue: QueueSettings, wake: Callable[[], None]) -> AmqpSubscription:
-        subscription = AmqpSubscription(self, queue, wake)
+    def subscribe(self, queue: QueueSettings, wake: Callable[[], None], adopt: Adopt | None) -> AmqpSubscription:
+        subscription = AmqpSubscription(self, queue, wake, adopt)
         self.call(partial(self._add, subscription))
         return subscription
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pika import exceptions as pika_errors
 
@@ -34,17 +34,23 @@ class ChannelRefused(BrokerRefused):
         self.code = code
 
 
-class Dialogue:
+def _nobody(_value: object, _error: BrokerError | None) -> None:
+    """Takes the place of ``done`` once that was called."""
+
+
+class Dialogue(Generic[T]):
     """Runs a generator of :class:`Step`s on a channel of its own, which is opened again where the broker closed it.
 
     A refused step is raised inside the generator as :class:`ChannelRefused`; a lost connection ends it. ``done`` is
     called once, with the generator's value or with the error.
     """
 
-    def __init__(self, connection: JoinedConnection, steps: Steps[T], done: Callable[[T | None, BrokerError | None], None]):
+    def __init__(
+        self, connection: JoinedConnection, steps: Steps[T], done: Callable[[T | None, BrokerError | None], None]
+    ):
         self._connection = connection
         self._steps = steps
-        self._done = done
+        self._done: Callable[[T | None, BrokerError | None], None] = done
         self._channel: Any = None
         self._advance(None)
 
@@ -83,7 +89,7 @@ class Dialogue:
     def _finish(self, value: T | None, error: BrokerError | None) -> None:
         if self._channel is not None and self._channel.is_open:
             self._channel.close()
-        done, self._done = self._done, lambda _value, _error: None
+        done, self._done = self._done, _nobody
         done(value, error)
 
 

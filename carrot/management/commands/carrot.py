@@ -35,7 +35,9 @@ def log_level(text: str) -> str:
 def add_service_arguments(parser: CommandParser) -> None:
     """The options that ``carrot`` and ``carrot_daemon`` share."""
     parser.add_argument("-l", "--logfile", help=f"log file (default: {logs.DEFAULT_LOGFILE})")
-    parser.add_argument("--loglevel", type=log_level, default="DEBUG", help="DEBUG (default), INFO, WARNING, ERROR, CRITICAL")
+    parser.add_argument(
+        "--loglevel", type=log_level, default="DEBUG", help="DEBUG (default), INFO, WARNING, ERROR, CRITICAL"
+    )
     parser.add_argument("--no-scheduler", action="store_true", help="do not publish scheduled tasks")
     parser.add_argument("--testmode", action="store_true", help="handle what is due now, then stop")
     parser.add_argument("--processes", type=process_count, default=1, metavar="N", help="worker processes (default: 1)")

@@ -1,0 +1,108 @@
+"""The list pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.admin.utils import quote
+from django.contrib.admin.views.main import ORDER_VAR, ChangeList
+from django.db.models import Case, F, QuerySet, TextField, When
+from django.db.models.functions import Left, Length
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from carrot.admin import display
+from carrot.admin.paginator import BoundedPaginator
+from carrot.admin.redaction import Redaction
+from carrot.models import MessageLog
+
+if TYPE_CHECKING:
+    from django.utils.safestring import SafeString
+
+#: Columns that no list reads: each may hold megabytes.
+HEAVY = ("args", "kwargs", "output", "log", "traceback", "exception")
+
+#: Characters of JSON up to which arguments are shown in a list.
+MAX_LISTED = 4096
+
+
+class MonitorChangeList(ChangeList):
+    """A list that says what its rows and its emptiness mean. The templates of ``admin/carrot`` show what it says."""
+
+    paginator: BoundedPaginator
+    model_admin: Any
+
+    def get_results(self, request: HttpRequest) -> None:
+        self.notices: list[str | SafeString] = []
+        super().get_results(request)
+        for spec in self.filter_specs:
+            self.notices += getattr(spec, "problems", list)()
+        if self.paginator.capped:
+            self.notices.append(
+                _("There are more than %(limit)s; these are the first. Filter or search to see others.")
+                % {"limit": display.count(self.paginator.limit)}
+            )
+        notices = getattr(self.model_admin, "list_notices", None)
+        if notices is not None:
+            self.notices += notices(request, self)
+        if not self.result_count:
+            self.empty_message = self._empty_message()
+
+    def _empty_message(self) -> str | SafeString:
+        if self.query or self.has_active_filters:
+            return _("Nothing here matches the search and the filters.")
+        text: str | SafeString = self.model_admin.empty_message()
+        return text
+
+    @property
+    def count_text(self) -> str:
+        """The length of the list; ``10,000+`` where it was not counted to its end."""
+        return display.count(self.result_count, more=self.paginator.capped)
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
+        """The order of the list, or the one asked for where it is its ``sort_field``, which an index serves.
+
+        Any other ``?o=`` is ignored: it would sort the whole table.
+        """
+        direction = "-" if str(self.model_admin.ordering[0]).startswith("-") else ""
+        for part in self.params.get(ORDER_VAR, "").split("."):
+            _none, prefix, index = part.rpartition("-")
+            names = self.list_display[int(index) : int(index) + 1] if index.isdecimal() else []
+            if any(self.get_ordering_field(name) == self.model_admin.sort_field for name in names):
+                direction = prefix
+        field = self.model_admin.sort_field
+        return [f"{direction}{name}" for name in dict.fromkeys((field, "pk"))]
+
+
+class TaskChangeList(MonitorChangeList):
+    """A list of tasks: reads no heavy column, and links to the one page of a task wherever it is listed."""
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        queryset = super().get_queryset(request, exclude_parameters)
+        size = Length("args") + Length("kwargs")
+        light: QuerySet[Any] = queryset.defer(*HEAVY).annotate(
+            arguments_size=size,
+            # As text: what somebody wrote into a row by hand need not be JSON.
+            args_text=Case(When(arguments_size__lte=MAX_LISTED, then=F("args")), output_field=TextField()),
+            kwargs_text=Case(When(arguments_size__lte=MAX_LISTED, then=F("kwargs")), output_field=TextField()),
+            exception_head=Left("exception", 300),
+            worker_host=F("worker__host"),
+            worker_pid=F("worker__pid"),
+        )
+        return light
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        redaction = Redaction()  # one for the page: a function that is looked up in vain may take its time
+        for task in self.result_list:
+            task.redaction = redaction
+
+    def url_for_result(self, result: Any) -> str:
+        return task_url(self.model_admin.admin_site.name, result.pk)
+
+
+def task_url(site_name: str, pk: Any) -> str:
+    """The page of a task, whichever list it is in."""
+    opts = MessageLog._meta
+    return reverse(f"admin:{opts.app_label}_{opts.model_name}_change", args=(quote(pk),), current_app=site_name)

@@ -1,0 +1,93 @@
+"""How values look in lists and on pages. Everything returned is safe HTML or plain text."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from django.utils import formats, timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince, timeuntil
+from django.utils.translation import gettext as _
+
+from carrot import clock
+from carrot.models import Status
+
+EMPTY = "–"
+
+
+def moment(value: datetime | None) -> SafeString | str:
+    """A time to the second, in the site's time zone; how long ago it was in its title."""
+    if value is None:
+        return EMPTY
+    local = timezone.localtime(value) if timezone.is_aware(value) else value
+    now = clock.now()
+    title = _("in %s") % timeuntil(value, now) if value > now else _("%s ago") % timesince(value, now)
+    return format_html(
+        '<time class="carrot-time" datetime="{}" title="{}">{}</time>',
+        local.isoformat(),
+        title,
+        local.strftime("%Y-%m-%d %H:%M:%S"),
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """``0.012 s``, ``3.4 s``, ``5 min 3 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    if seconds is None:
+        return EMPTY
+    seconds = max(seconds, 0.0)
+    if seconds < 60:
+        digits = 3 if seconds < 1 else 1
+        return _("%s s") % formats.number_format(round(seconds, digits), digits, use_l10n=True)
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return _("%(minutes)d min %(seconds)d s") % {"minutes": minutes, "seconds": rest}
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return _("%(hours)d h %(minutes)d min") % {"hours": hours, "minutes": minutes}
+    days, hours = divmod(hours, 24)
+    return _("%(days)d d %(hours)d h") % {"days": days, "hours": hours}
+
+
+def between(start: datetime | None, end: datetime | None) -> str:
+    """How long something took."""
+    return EMPTY if start is None or end is None else duration((end - start).total_seconds())
+
+
+def task_name(path: str) -> SafeString:
+    """A dotted path with its last part, the function, standing out; a long module is cut at its beginning."""
+    module, dot, name = path.rpartition(".")
+    shown = module if len(module) <= 40 else f"…{module[-39:]}"
+    return format_html(
+        '<span class="carrot-task" title="{}"><span class="carrot-module">{}{}</span>{}</span>', path, shown, dot, name
+    )
+
+
+def status(value: str) -> SafeString:
+    """A status in words, with a mark of its own."""
+    label = dict(Status.choices).get(value, value)
+    css_class = value.lower().replace("_", "-") if value in Status.values else "unknown"
+    return format_html('<span class="carrot-status carrot-status-{}">{}</span>', css_class, label)
+
+
+def shortened(text: str, limit: int) -> SafeString | str:
+    """The first line, at most ``limit`` characters; the first thousand characters in the title where that cuts."""
+    first = text.strip().split("\n", 1)[0].strip()
+    if len(first) <= limit and first == text.strip():
+        return text.strip() or EMPTY
+    return format_html('<span title="{}">{}…</span>', text[:1000], first[:limit].rstrip())
+
+
+def call(args: list[Any], kwargs: dict[str, Any]) -> str:
+    """Arguments as in a call: ``1, "a", b=2``."""
+    parts = [json.dumps(value, ensure_ascii=False) for value in args]
+    parts += [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in kwargs.items()]
+    return ", ".join(parts)
+
+
+def count(number: int, *, more: bool = False) -> str:
+    """A number with separators; ``10,000+`` where there are more."""
+    text = formats.number_format(number, use_l10n=True, force_grouping=True)
+    return f"{text}+" if more else text

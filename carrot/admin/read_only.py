@@ -1,0 +1,74 @@
+"""What all pages of the monitor have in common: they show, and change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.contrib.auth import get_permission_codename
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+
+from carrot.admin.changelist import MonitorChangeList
+from carrot.admin.filters import parameters_of
+from carrot.admin.paginator import BoundedPaginator
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """Lists and pages for everybody with the model's view permission. The permissions of a proxy are its model's."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = list_max_show_all = 100
+    list_select_related = ()
+    actions = ()
+    #: The field that an index sorts by. ``ordering`` begins with it.
+    sort_field = "pk"
+    ordering: Sequence[str] = ("-pk",)
+
+    class Media:
+        css = {"all": ("carrot/monitor.css",)}
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return MonitorChangeList
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        title = capfirst(self.opts.verbose_name_plural)
+        response: HttpResponse = super().changelist_view(request, {"title": title, **(extra_context or {})})
+        return response
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Only what the filters offer: every other lookup scans the table, and asks about what is masked."""
+        return lookup in parameters_of(self.list_filter)
+
+    def empty_message(self) -> Any:
+        """What an empty list says."""
+        return _("There is nothing here.")
+
+    # -- permissions ------------------------------------------------------------------------------------------------
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return self._may(request, "view") or self._may(request, "change")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def _may(self, request: HttpRequest, action: str) -> bool:
+        opts = (self.opts.concrete_model or self.model)._meta
+        return request.user.has_perm(f"{opts.app_label}.{get_permission_codename(action, opts)}")

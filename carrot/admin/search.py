@@ -1,0 +1,104 @@
+"""Searching tasks: bounded, and blind to what is masked.
+
+A match in a masked value would tell the value letter by letter, so a row is found by its arguments only where they hold
+no secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q, QuerySet
+from django.utils.text import smart_split, unescape_string_literal
+
+from carrot import registry
+from carrot.admin.redaction import TRUSTED_ORIGINS, Redaction
+
+#: Newest rows of a list that a search looks at. More would read the whole table for each search.
+WINDOW = 100_000
+
+#: Functions outside the registry whose parameters are looked up for one search.
+LOOKED_UP = 200
+
+# Over-approximates what `redaction` masks: a regular expression of the database sees text, not structure.
+_URL_PASSWORD = '://[^/@: "]*:[^@ "]+@'  # noqa: S105
+_ANY_KEY = '" *:'
+_WORD = re.compile(r"[\w-]+", re.ASCII)
+
+
+def words(term: str) -> list[str]:
+    """The parts of a search term that must all be found, as the admin splits it."""
+    return [
+        unescape_string_literal(word) if word.startswith(('"', "'")) and word[0] == word[-1] and len(word) > 1 else word
+        for word in smart_split(term)
+    ]
+
+
+def exact_uuid(term: str) -> UUID | None:
+    """The message id that the term is, if it is one: found by the unique index instead of a search."""
+    try:
+        return UUID(term.strip())
+    except ValueError:
+        return None
+
+
+def newest(queryset: QuerySet[Any], field: str) -> tuple[QuerySet[Any], Any]:
+    """The newest :data:`WINDOW` rows by ``field``, and the value of ``field`` at their end; None if that is all."""
+    end = list(queryset.order_by(f"-{field}", "-pk").values_list(field, flat=True)[WINDOW : WINDOW + 1])
+    if not end:
+        return queryset, None
+    return queryset.filter(**{f"{field}__gte": end[0]}), end[0]
+
+
+def without_masked_matches(queryset: QuerySet[Any], term: str, redaction: Redaction) -> QuerySet[Any]:
+    """``queryset``, already searched for ``term``, without the rows that only masked text lets match."""
+    parts = words(term)
+    no_password = ~Q(exception__iregex=_URL_PASSWORD)
+    no_secret = {column: _no_secret(column, redaction.patterns) for column in ("args", "kwargs")}
+    open_tasks = _open_tasks(queryset, parts, redaction)
+    for part in parts:
+        queryset = queryset.filter(
+            Q(task__icontains=part)
+            | Q(uuid__icontains=part)
+            | (Q(exception__icontains=part) & no_password)
+            | (Q(args__icontains=part) & no_secret["args"] & open_tasks)
+            | (Q(kwargs__icontains=part) & no_secret["kwargs"])
+        )
+    return queryset
+
+
+def _no_secret(column: str, patterns: Sequence[str]) -> Q:
+    """No key of this JSON text is secret, and no URL in it has a password."""
+    secret = secret_key(patterns)
+    condition = ~Q(**{f"{column}__iregex": _URL_PASSWORD})
+    return condition & ~Q(**{f"{column}__iregex": secret}) if secret else condition
+
+
+def secret_key(patterns: Iterable[str]) -> str:
+    r"""A regular expression every database understands, that finds (at least) every secret key of a JSON text.
+
+    Patterns are Python's, so only plain words are carried over; ``^``, ``$`` and ``\b`` around them only make it find
+    more. With any other pattern every key counts as secret.
+    """
+    plain = [pattern.removeprefix("(?i)").replace(r"\b", "").strip("^$") for pattern in patterns]
+    if not all(_WORD.fullmatch(word) for word in plain):
+        return _ANY_KEY
+    return rf'({"|".join(plain)})([^"]|\\")*" *:' if plain else ""
+
+
+def _open_tasks(queryset: QuerySet[Any], parts: Sequence[str], redaction: Redaction) -> Q:
+    """The rows whose positional arguments are all shown, as far as the names of their parameters tell."""
+    if not redaction.patterns:
+        return Q()
+    registered = registry.names()
+    shown = Q(task__in=[name for name in registered if not redaction.hides_positional(name, "")])
+    found = Q()
+    for part in parts:
+        found |= Q(args__icontains=part)
+    others = queryset.filter(found, origin__in=TRUSTED_ORIGINS).exclude(task__in=registered)
+    names = others.order_by().values_list("task", flat=True).distinct()[:LOOKED_UP]
+    more = [name for name in names if not redaction.hides_positional(name, TRUSTED_ORIGINS[0])]
+    return shown | Q(task__in=more, origin__in=TRUSTED_ORIGINS)

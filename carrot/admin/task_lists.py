@@ -1,0 +1,180 @@
+"""What every list of tasks has: search, filters and columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from carrot import clock
+from carrot.admin import display, search
+from carrot.admin.changelist import MonitorChangeList, TaskChangeList, task_url
+from carrot.admin.filters import PriorityFilter, QueueFilter, TaskFilter, VirtualHostFilter, settings
+from carrot.admin.ranges import MomentRangeFilter
+from carrot.admin.read_only import ReadOnlyAdmin
+from carrot.admin.redaction import Redaction, url_passwords_masked
+from carrot.models import WorkerProcess
+
+#: How a service is started; lists that wait for one say so.
+START = "python manage.py carrot"
+
+
+class TaskListAdmin(ReadOnlyAdmin):
+    """A list of tasks. Subclasses choose the columns; lists of one status are ordered by its index."""
+
+    search_fields = ("task", "args", "kwargs", "uuid", "exception")
+    search_help_text = gettext_lazy("Searches function names, arguments, message ids and exceptions.")
+    list_filter: Sequence[Any] = (
+        QueueFilter,
+        ("publish_time", MomentRangeFilter),
+        ("completion_time", MomentRangeFilter),
+        ("failure_time", MomentRangeFilter),
+        PriorityFilter,
+        VirtualHostFilter,
+        TaskFilter,
+    )
+    list_display_links = ("name",)
+    sort_field = "state_at"
+    ordering: Sequence[str] = ("-state_at", "-pk")
+    sortable_by = ("published", "queued", "started", "failed", "completed")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return TaskChangeList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """The admin's own search, narrowed: to the newest rows, and to matches in what may be seen."""
+        if not search_term:
+            return queryset, False
+        uuid = search.exact_uuid(search_term)
+        if uuid is not None:
+            found, duplicates = super().get_search_results(request, queryset.filter(uuid=uuid), search_term)
+            return found, duplicates
+        window, end = search.newest(queryset, self.sort_field)
+        request._carrot_search_end = end  # type: ignore[attr-defined]
+        found, duplicates = super().get_search_results(request, window, search_term)
+        return search.without_masked_matches(found, search_term, Redaction()), duplicates
+
+    def list_notices(self, request: HttpRequest, changelist: MonitorChangeList) -> list[Any]:
+        """What somebody who reads the list has to know, in sentences."""
+        if getattr(request, "_carrot_search_end", None) is None:
+            return []
+        return [
+            _("Only the newest %(window)s of these tasks were searched. Set a range of times to search older ones.")
+            % {"window": display.count(search.WINDOW)}
+        ]
+
+    # -- columns ----------------------------------------------------------------------------------------------------
+
+    @admin.display(description=gettext_lazy("task"))
+    def name(self, task: Any) -> SafeString:
+        return display.task_name(task.task)
+
+    @admin.display(description=gettext_lazy("arguments"))
+    def arguments(self, task: Any) -> SafeString | str:
+        if task.args_text is None or task.kwargs_text is None:
+            return _("%s of arguments") % filesizeformat(task.arguments_size)
+        try:
+            args, kwargs = json.loads(task.args_text), json.loads(task.kwargs_text)
+            redaction: Redaction = task.redaction
+            text = display.call(redaction.positional(task.task, task.origin, args).values, redaction.value(kwargs))
+        except (ValueError, TypeError, AttributeError):
+            return _("not readable")  # changed by hand: what cannot be read cannot be masked
+        return format_html('<span class="carrot-arguments">{}</span>', display.shortened(text, 80)) if text else ""
+
+    @admin.display(description=gettext_lazy("status"))
+    def state(self, task: Any) -> SafeString:
+        return display.status(task.status)
+
+    @admin.display(description=gettext_lazy("queue"))
+    def queue_name(self, task: Any) -> SafeString:
+        return queue_text(task.queue, task.broker)
+
+    @admin.display(description=gettext_lazy("published"), ordering="pk")
+    def published(self, task: Any) -> SafeString | str:
+        return display.moment(task.publish_time)
+
+    @admin.display(description=gettext_lazy("published"), ordering="state_at")
+    def queued(self, task: Any) -> SafeString | str:
+        """Also when it was queued again: by a retry, a requeue, or a worker that gave it back."""
+        if (task.state_at - task.publish_time).total_seconds() < 1:
+            return display.moment(task.publish_time)
+        return format_html(
+            '{}<br><span class="carrot-quiet">{} {}</span>',
+            display.moment(task.publish_time),
+            _("queued again"),
+            display.moment(task.state_at),
+        )
+
+    @admin.display(description=gettext_lazy("due"))
+    def due(self, task: Any) -> SafeString | str:
+        return display.moment(task.ring_at)
+
+    @admin.display(description=gettext_lazy("started"), ordering="state_at")
+    def started(self, task: Any) -> SafeString | str:
+        return display.moment(task.start_time or task.state_at)
+
+    @admin.display(description=gettext_lazy("running for"))
+    def elapsed(self, task: Any) -> str:
+        return display.between(task.start_time or task.state_at, clock.now())
+
+    @admin.display(description=gettext_lazy("failed"), ordering="state_at")
+    def failed(self, task: Any) -> SafeString | str:
+        return display.moment(task.failure_time or task.state_at)
+
+    @admin.display(description=gettext_lazy("completed"), ordering="state_at")
+    def completed(self, task: Any) -> SafeString | str:
+        return display.moment(task.completion_time or task.state_at)
+
+    @admin.display(description=gettext_lazy("took"))
+    def took(self, task: Any) -> str:
+        return display.between(task.start_time, task.completion_time or task.failure_time)
+
+    @admin.display(description=gettext_lazy("exception"))
+    def error(self, task: Any) -> SafeString | str:
+        text = display.shortened(url_passwords_masked(task.exception_head), 100)
+        url = task_url(self.admin_site.name, task.pk)
+        return format_html('<a class="carrot-error" href="{}#carrot-error">{}</a>', url, text)
+
+    @admin.display(description=gettext_lazy("worker"))
+    def worker_name(self, task: Any) -> str:
+        if task.worker_id is None:
+            return display.EMPTY
+        return f"{task.worker_host}:{task.worker_pid}" if task.worker_host is not None else f"#{task.worker_id}"
+
+    @admin.display(description=gettext_lazy("attempt"))
+    def attempt(self, task: Any) -> int:
+        return int(task.tries)
+
+    @admin.display(description=gettext_lazy("why it waits"))
+    def reason(self, task: Any) -> SafeString | str:
+        return display.shortened(url_passwords_masked(task.note), 60)
+
+
+def queue_text(queue: str, broker: str) -> SafeString:
+    """A queue, with a word where the settings do not have it (any more)."""
+    if queue in settings().queues:
+        return format_html('<span title="{}">{}</span>', broker, queue)
+    return format_html(
+        '<span title="{}">{}</span> <span class="carrot-warning">{}</span>', broker, queue, _("not in the settings")
+    )
+
+
+def no_worker() -> SafeString | str:
+    """A sentence for lists of what waits, where no worker lives that could run it; else empty."""
+    if WorkerProcess.objects.alive().exists():
+        return ""
+    return format_html(
+        "{} <code>{}</code>", _("No worker is running, so nothing will be run. Start the service with"), START
+    )
