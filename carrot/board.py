@@ -16,7 +16,7 @@ from carrot import clock
 FREE, STARTING, READY, ENDED = range(4)
 
 #: What a slot holds, in cells of eight bytes, before its running tasks.
-STATE, PID, WORKER, LEASE_UNTIL, TICK, STATUS, EVICTED = range(7)
+STATE, PID, WORKER, LEASE_UNTIL, TICK, STATUS, EVICTED, LEAVING = range(8)
 HEADER: Final = 8
 
 #: Cells at the board's beginning: the maintenance process's ticks and the service's own news.
@@ -108,6 +108,14 @@ class Slot:
 
     def evict(self) -> None:
         self._integers[self._base + EVICTED] = 1
+
+    @property
+    def leaving(self) -> bool:
+        """The process ends of its own will: no task is to blame, whatever its exit status is."""
+        return bool(self._integers[self._base + LEAVING])
+
+    def leave(self) -> None:
+        self._integers[self._base + LEAVING] = 1
 
     def tick(self) -> None:
         self._floats[self._base + TICK] = clock.monotonic()

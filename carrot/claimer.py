@@ -84,7 +84,7 @@ class Claimer(threading.Thread):
         self._wake = threading.Event()
         self._ending = False
         self._waiting = False
-        self._solo: deque[Claim] = deque()
+        self._solo: deque[tuple[Lane, Claim]] = deque()
         self._solo_since = 0.0
         self._strangers: set[tuple[int, int]] = set()
         self._audit_at = clock.monotonic() + AUDIT
@@ -164,21 +164,21 @@ class Claimer(threading.Thread):
                 if claim.crashes:
                     if not self._solo:
                         self._solo_since = clock.monotonic()
-                    self._solo.append(claim)
+                    self._solo.append((lane, claim))
                 else:
                     lane.executor.put(claim)
 
     def _run_solo(self) -> None:
         """A task that was running when a worker died runs alone: if it is the culprit, no neighbour is blamed again."""
         if any(lane.executor.load() for lane in self._lanes.values()):
-            patience = min(60.0, PATIENCE * 2 ** min(self._solo[0].hand_backs, 6))
+            patience = min(60.0, PATIENCE * 2 ** min(self._solo[0][1].hand_backs, 6))
             if clock.monotonic() - self._solo_since > patience:
-                claims, self._solo = list(self._solo), deque()
+                claims, self._solo = [claim for _lane, claim in self._solo], deque()
                 self._hand_back(claims, patience)
             return
-        claim = self._solo.popleft()
+        lane, claim = self._solo.popleft()
         self._solo_since = clock.monotonic()
-        executor = self._lanes[claim.queue].executor
+        executor = lane.executor
         executor.put(claim)
         while executor.load() and not self._ending:
             self.ticked_at = clock.monotonic()
@@ -195,11 +195,12 @@ class Claimer(threading.Thread):
             # First: should a statement below fail, the audit finds them as strangers, and releases them.
             self._held.pop(claim.id, None)
         at_once = ring_in == 0.0
-        amqp = {name for name, lane in self._lanes.items() if not lane.broker.rows_are_messages}
+        # By the queue of the row, which a routing key may have brought into another one.
+        embedded = {name for name, lane in self._lanes.items() if lane.broker.rows_are_messages}
         rows = MessageLog.objects.hand_back(
-            [claim for claim in claims if claim.queue in amqp], ring_in=RING_GRACE if at_once else ring_in
+            [claim for claim in claims if claim.queue not in embedded], ring_in=RING_GRACE if at_once else ring_in
         )
-        MessageLog.objects.hand_back([claim for claim in claims if claim.queue not in amqp], ring_in=ring_in)
+        MessageLog.objects.hand_back([claim for claim in claims if claim.queue in embedded], ring_in=ring_in)
         if at_once:
             publisher.ring(row.to_message() for row in rows)
 
@@ -225,7 +226,8 @@ class Claimer(threading.Thread):
         """Gives back what was not started. The subscriptions are closed first, so that the bells go to others."""
         for lane in self._lanes.values():
             lane.subscription.close(1.0)
-        claims = [claim for lane in self._lanes.values() for claim in lane.executor.take_back()] + list(self._solo)
+        claims = [claim for lane in self._lanes.values() for claim in lane.executor.take_back()]
+        claims += [claim for _lane, claim in self._solo]
         try:
             self._hand_back(claims, 0.0)
         except DatabaseFailure as error:

@@ -14,7 +14,6 @@ from carrot.board import ENDED, FREE, READY, Board, Slot
 from carrot.conf import CarrotSettings
 from carrot.loops import Loop
 from carrot.models import MessageLog, WorkerProcess
-from carrot.worker import EXIT_BROKEN
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ class Leases(Loop):
         worker_id, status = slot.worker_id, slot.exit_status
         how = _how(status)
         if worker_id:
-            if os.WIFSIGNALED(status) or os.WEXITSTATUS(status) not in (0, 3, EXIT_BROKEN):
+            if not slot.leaving:
                 failed = MessageLog.objects.blame(slot.suspects(), worker_id, how)
                 for task in failed:
                     logger.error("Task %s took its worker with it three times; it is FAILED.", task)

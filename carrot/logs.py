@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
 from carrot.exceptions import ServiceError
@@ -34,7 +35,8 @@ def configure(logfile: str | None, level: int) -> None:
     logging.getLogger("pika.channel").setLevel(logging.ERROR)
     path = logfile or DEFAULT_LOGFILE
     try:
-        handler = logging.FileHandler(Path(path).absolute(), encoding="utf-8")
+        # Opened anew when something like logrotate has moved the file.
+        handler = WatchedFileHandler(Path(path).absolute(), encoding="utf-8")
     except OSError as error:
         if logfile is not None:
             raise ServiceError(

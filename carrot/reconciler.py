@@ -49,8 +49,14 @@ class Reconciler(Loop):
 
     def _compare(self, queue: QueueSettings) -> None:
         settled = clock.now() - timedelta(seconds=SETTLED)
+        # Only what came into the queue of its own name: where a routing key leads, this service cannot count.
         waiting = MessageLog.objects.filter(
-            queue=queue.name, status="PUBLISHED", ring_at__isnull=True, state_at__lt=settled
+            queue=queue.name,
+            exchange__in=("", queue.name),
+            routing_key=queue.name,
+            status="PUBLISHED",
+            ring_at__isnull=True,
+            state_at__lt=settled,
         )
         rows = waiting.values("pk")[:COUNTED].count()
         if not rows:

@@ -32,7 +32,7 @@ LOOK = 0.2
 STALLED = 60.0
 #: Seconds to wait before starting a process again: doubled while it dies young.
 FIRST_DELAY = 0.1
-LAST_DELAY = 10.0
+LAST_DELAY = 4.0
 #: Seconds of life after which a process is no longer young.
 YOUNG = 20.0
 #: Seconds, over the grace, after which a worker that does not end is killed.
@@ -59,12 +59,14 @@ class Service:
         processes: int = 1,
         testmode: bool = False,
         say: Callable[[str], None] = print,
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._queues = queues
         self._processes = processes
         self._testmode = testmode
         self._say = say
+        self._ready_now = ready
         # Slots of dead workers stay until they are buried, so there are more of them than processes.
         self._board = Board(processes * 2 + 4, sum(queue.concurrency for queue in queues))
         self._children: dict[int, Child] = {}
@@ -83,7 +85,8 @@ class Service:
         for end in (reader, writer):
             end.setblocking(False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                signal.signal(number, self._on_signal)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         gc.collect()
@@ -99,8 +102,9 @@ class Service:
         self._say("carrot has stopped.")
         return status
 
-    def _on_signal(self, _number: int, _frame: object) -> None:
-        self._signals += 1
+    def _on_signal(self, number: int, _frame: object) -> None:
+        # Two signals of one kind may arrive as one, so there is one that says "at once" by itself.
+        self._signals += 2 if number == signal.SIGQUIT else 1
 
     def _banner(self) -> None:
         for queue in self._queues:
@@ -125,6 +129,8 @@ class Service:
                     return status
                 if clock.monotonic() > self._kill_at:
                     self._kill_workers("did not end in time")
+                elif forwarded > 1:
+                    self._signal_workers(signal.SIGQUIT)  # again and again: a worker just born ignores it
             else:
                 self._start_missing()
                 if self._testmode and self._board.integers[TEST_DONE]:
@@ -147,6 +153,7 @@ class Service:
             self._announced = True
             threads = self._processes * sum(queue.concurrency for queue in self._queues)
             self._say(f"carrot is ready: {self._processes} worker process(es) with {threads} thread(s) in all.")
+            self._ready_now()
 
     def _ready(self) -> bool:
         ready = sum(slot.state == READY for slot in self._board.slots)
@@ -196,6 +203,10 @@ class Service:
     def _start_maintenance(self, *, first: bool) -> None:
         """At the service's start, waits for its word: it is the first that meets the database."""
         maintenance = Maintenance(self._settings, self._queues, self._board, os.getpid(), testmode=self._testmode)
+        if not first:
+            pid = self._fork(lambda: maintenance.run(_log_problem))
+            self._children[pid] = Child(pid, None, clock.monotonic())
+            return
         reader, writer = os.pipe()
 
         def report(problem: str) -> None:
@@ -206,11 +217,10 @@ class Service:
         self._children[pid] = Child(pid, None, clock.monotonic())
         os.close(writer)
         word = b""
-        if first:
-            while chunk := os.read(reader, 4096):
-                word += chunk
+        while chunk := os.read(reader, 4096):
+            word += chunk
         os.close(reader)
-        if first and word != b"ready":
+        if word != b"ready":
             raise ServiceError(word.decode() or "The maintenance process ended before it could say why; see the log.")
 
     def _fork(self, life: Callable[[], int]) -> int:
@@ -222,9 +232,10 @@ class Service:
         status = EXIT_BROKEN
         try:
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+            for number in (signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):  # a terminal sends them to everybody
+                signal.signal(number, signal.SIG_IGN)
             status = life()
         except BaseException:
             logger.exception("This process ends over an error.")
@@ -241,9 +252,12 @@ class Service:
             running = sum(len(slot.suspects()) for slot in self._board.slots if slot.state == READY)
             self._say(f"Stopping: {running} running task(s) get up to {self._settings.grace:g} s to finish.")
         self._kill_at = clock.monotonic() + (self._settings.grace if self._signals == 1 else 0) + OVERTIME
+        self._signal_workers(signal.SIGTERM if self._signals == 1 else signal.SIGQUIT)
+
+    def _signal_workers(self, number: int) -> None:
         for child in self._workers():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGTERM)
+                os.kill(child.pid, number)
 
     def _kill_workers(self, why: str) -> None:
         for child in self._workers():
@@ -267,6 +281,11 @@ class Service:
         for child in list(self._children.values()):
             os.kill(child.pid, signal.SIGKILL)
             os.waitpid(child.pid, 0)
+
+
+def _log_problem(problem: str) -> None:
+    if problem:
+        logger.error("%s", problem)
 
 
 def _words(status: int) -> str:

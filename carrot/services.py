@@ -19,6 +19,7 @@ from carrot.exceptions import InvalidArguments
 from carrot.message import Message
 from carrot.models import MessageLog, Status
 from carrot.models.insertion import insert
+from carrot.models.message_log import RING_GRACE
 
 #: Rows written with one statement.
 BATCH = 500
@@ -118,8 +119,9 @@ def publish_many(messages: Iterable[Message]) -> list[MessageLog]:
 
 
 def _row(message: Message) -> MessageLog:
-    queue = get_queue(message.queue)
-    return MessageLog.from_message(message, broker=queue.host.address, row_is_message=queue.host.is_database)
+    host = get_queue(message.queue).host
+    grace = RING_GRACE if get_settings().publisher == "thread" else 0.0
+    return MessageLog.from_message(message, broker=host.address, row_is_message=host.is_database, ring_in=grace)
 
 
 def _ring_on_commit(rows: Sequence[MessageLog], messages: Sequence[Message]) -> None:

@@ -59,6 +59,7 @@ class Worker:
     def run(self) -> int:
         """The process's life; returns its exit status. Raises ``DatabaseError`` where it cannot begin."""
         signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGQUIT, self._on_signal)  # the end of the grace
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl+C reaches the master, which tells us
         database.harden("worker")
         registry.load()
@@ -76,8 +77,8 @@ class Worker:
             publisher.close(2.0)
             database.close()
 
-    def _on_signal(self, _number: int, _frame: object) -> None:
-        self._signals += 1
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._signals += 2 if number == signal.SIGQUIT else 1
         self._woken.set()
 
     def _register(self) -> WorkerProcess:
@@ -147,9 +148,11 @@ class Worker:
                 return
             if self._slot.evicted:
                 logger.error("This worker was taken for lost, and its tasks run elsewhere; it ends.")
+                self._slot.leave()
                 os._exit(EXIT_BROKEN)
             if broken := self._broken():
                 logger.critical("%s; the process ends and is replaced.", broken)
+                self._slot.leave()
                 os._exit(EXIT_BROKEN)
             self._woken.wait(LOOK)
 
@@ -170,6 +173,7 @@ class Worker:
     def _drain(self) -> int:
         """Lets running tasks finish within the grace, gives back the rest. A second signal ends the grace."""
         ends = clock.monotonic() + self._grace
+        self._slot.leave()
         self._claimer.stop()
         for lane in self._lanes:
             lane.executor.stop()

@@ -36,8 +36,8 @@ class MonitorChangeList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         self.notices: list[str | SafeString] = []
         super().get_results(request)
-        for spec in self.filter_specs:
-            self.notices += getattr(spec, "problems", list)()
+        problems = [text for spec in self.filter_specs for text in getattr(spec, "problems", list)()]
+        self.notices += problems
         if self.paginator.capped:
             self.notices.append(
                 _("There are more than %(limit)s; these are the first. Filter or search to see others.")
@@ -46,7 +46,7 @@ class MonitorChangeList(ChangeList):
         notices = getattr(self.model_admin, "list_notices", None)
         if notices is not None:
             self.notices += notices(request, self)
-        if not self.result_count:
+        if not self.result_count and not problems:
             self.empty_message = self._empty_message()
 
     def _empty_message(self) -> str | SafeString:
@@ -57,8 +57,10 @@ class MonitorChangeList(ChangeList):
 
     @property
     def count_text(self) -> str:
-        """The length of the list; ``10,000+`` where it was not counted to its end."""
-        return display.count(self.result_count, more=self.paginator.capped)
+        """The length of the list, ``10,000+ failed tasks`` where it was not counted to its end."""
+        number = display.count(self.result_count, more=self.paginator.capped)
+        plural = self.model_admin.plural or self.opts.verbose_name_plural
+        return f"{number} {self.opts.verbose_name if self.result_count == 1 else plural}"
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         """The order of the list, or the one asked for where it is its ``sort_field``, which an index serves.

@@ -34,13 +34,14 @@ def moment(value: datetime | None) -> SafeString | str:
 
 
 def duration(seconds: float | None) -> str:
-    """``0.012 s``, ``3.4 s``, ``5 min 3 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    """``0.4 ms``, ``3.4 s``, ``5 min 3 s``, ``2 h 5 min``, ``3 d 4 h``."""
     if seconds is None:
         return EMPTY
     seconds = max(seconds, 0.0)
+    if seconds < 1:
+        return _("%s ms") % formats.number_format(seconds * 1000, 1, use_l10n=True)
     if seconds < 60:
-        digits = 3 if seconds < 1 else 1
-        return _("%s s") % formats.number_format(round(seconds, digits), digits, use_l10n=True)
+        return _("%s s") % formats.number_format(seconds, 1, use_l10n=True)
     minutes, rest = divmod(int(seconds), 60)
     if minutes < 60:
         return _("%(minutes)d min %(seconds)d s") % {"minutes": minutes, "seconds": rest}
@@ -57,11 +58,10 @@ def between(start: datetime | None, end: datetime | None) -> str:
 
 
 def task_name(path: str) -> SafeString:
-    """A dotted path with its last part, the function, standing out; a long module is cut at its beginning."""
-    module, dot, name = path.rpartition(".")
-    shown = module if len(module) <= 40 else f"…{module[-39:]}"
+    """The last part of a dotted path, which is the function, and its module below it."""
+    module, _dot, name = path.rpartition(".")
     return format_html(
-        '<span class="carrot-task" title="{}"><span class="carrot-module">{}{}</span>{}</span>', path, shown, dot, name
+        '<span class="carrot-task" title="{}">{}</span> <span class="carrot-module">{}</span>', path, name, module
     )
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
@@ -29,6 +28,8 @@ class EqualityFilter(admin.SimpleListFilter):
     """The rows with one value of one column. A value that is no choice (any more) can be asked for, and is shown."""
 
     template = "admin/carrot/filter.html"
+    #: Closed at first, where there is nothing to see in it yet.
+    closed = False
     #: the column
     field = ""
 
@@ -47,8 +48,9 @@ class EqualityFilter(admin.SimpleListFilter):
         value = self.value()
         return queryset if value is None else queryset.filter(**{self.field: value})
 
-    def choices(self, changelist: ChangeList) -> Iterator[Any]:
-        yield from super().choices(changelist)
+    @property
+    def folded(self) -> bool:
+        return self.closed and self.value() is None
 
 
 class QueueFilter(EqualityFilter):
@@ -76,6 +78,7 @@ class TaskFilter(EqualityFilter):
 class PriorityFilter(EqualityFilter):
     title = gettext_lazy("priority")
     parameter_name = field = "priority"
+    closed = True
 
     def values(self) -> Iterable[tuple[str, Any]]:
         return [(str(number), number) for number in range(settings().max_priority, -1, -1)]
@@ -91,6 +94,7 @@ class VirtualHostFilter(EqualityFilter):
     title = gettext_lazy("virtual host")
     parameter_name = "virtual_host"
     field = "broker"
+    closed = True
 
     def values(self) -> Iterable[tuple[str, Any]]:
         addresses = dict.fromkeys(queue.host.address for queue in settings().queues.values())

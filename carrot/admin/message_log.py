@@ -34,8 +34,9 @@ LISTS = {
 class MessageLogAdmin(TaskListAdmin):
     """The list of all tasks, newest first, and the one page that every list leads to."""
 
-    list_display = ("name", "state", "arguments", "queue_name", "priority", "published", "ended", "took", "attempt")
+    list_display = ("name", "state", "arguments", "queue_name", "published", "ended", "took")
     list_filter = (StatusFilter, *TaskListAdmin.list_filter)
+    plural = gettext_lazy("tasks")
     sort_field = "pk"
     ordering = ("-pk",)
     fieldsets = (

@@ -61,6 +61,11 @@ class MomentRangeFilter(DateTimeRangeFilter):  # type: ignore[misc]
         """The names this filter has in a query string."""
         return [f"{field}__range__{end}_{part}" for end in ("gte", "lte") for part in (0, 1)]
 
+    @property
+    def folded(self) -> bool:
+        """Closed at first, as the form takes much room."""
+        return not self.used_parameters
+
     def _get_form_fields(self) -> dict[str, forms.Field]:
         return {
             self.lookup_kwarg_gte: MomentField(label=_("From"), missing_time=time.min),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -32,9 +31,11 @@ class ReadOnlyAdmin(ModelAdmin):
     list_per_page = list_max_show_all = 100
     list_select_related = ()
     actions = ()
+    #: What the rows are called below the list; None: as the list.
+    plural: Any = None
     #: The field that an index sorts by. ``ordering`` begins with it.
     sort_field = "pk"
-    ordering: Sequence[str] = ("-pk",)
+    ordering: ClassVar[Any] = ("-pk",)
 
     class Media:
         css = {"all": ("carrot/monitor.css",)}

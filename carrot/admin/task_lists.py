@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -34,7 +33,7 @@ class TaskListAdmin(ReadOnlyAdmin):
 
     search_fields = ("task", "args", "kwargs", "uuid", "exception")
     search_help_text = gettext_lazy("Searches function names, arguments, message ids and exceptions.")
-    list_filter: Sequence[Any] = (
+    list_filter: ClassVar[Any] = (
         QueueFilter,
         ("publish_time", MomentRangeFilter),
         ("completion_time", MomentRangeFilter),
@@ -45,7 +44,7 @@ class TaskListAdmin(ReadOnlyAdmin):
     )
     list_display_links = ("name",)
     sort_field = "state_at"
-    ordering: Sequence[str] = ("-state_at", "-pk")
+    ordering: ClassVar[Any] = ("-state_at", "-pk")
     sortable_by = ("published", "queued", "started", "failed", "completed")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:

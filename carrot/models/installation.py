@@ -7,8 +7,10 @@ from uuid import UUID
 
 from django.db import models
 
+from carrot.models.managers import PrimaryManager
 
-class InstallationManager(models.Manager["Installation"]):
+
+class InstallationManager(PrimaryManager["Installation"]):
     def site(self) -> UUID:
         """The id that marks this database's messages, made at the first call and kept for ever.
 

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from carrot import clock
 from carrot.models.columns import JSONTextField, PartialIndex
+from carrot.models.managers import PrimaryManager
 from carrot.models.transitions import MessageLogQuerySet
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 #: Seconds a new row waits before the relay rings it, if the publisher has not reported a confirm by then. Longer than
 #: a confirm and the publisher's one-second batching of its reports take, so that a healthy system never rings twice.
 RING_GRACE = 5.0
+
+MessageLogManager = PrimaryManager.from_queryset(MessageLogQuerySet)
 
 
 class Status(models.TextChoices):
@@ -89,7 +92,7 @@ class MessageLog(models.Model):
     exception = models.TextField(_("exception"), blank=True)
     traceback = models.TextField(_("traceback"), blank=True)
 
-    objects = MessageLogQuerySet.as_manager()
+    objects = MessageLogManager()
 
     class Meta:
         verbose_name = _("task")
@@ -108,18 +111,21 @@ class MessageLog(models.Model):
         return f"{self.task} {self.uuid}"
 
     @classmethod
-    def from_message(cls, message: Message, *, broker: str, row_is_message: bool) -> MessageLog:
+    def from_message(
+        cls, message: Message, *, broker: str, row_is_message: bool, ring_in: float = RING_GRACE
+    ) -> MessageLog:
         """The unsaved row of ``message``.
 
-        ``row_is_message``: the embedded broker, where nothing has to be rung. Invariant W holds from the INSERT on: a
-        row to be run now waits for its message (or is it), a later one for its time.
+        ``ring_in``: seconds the publisher gets before the relay rings. ``row_is_message``: the embedded broker, where
+        nothing has to be rung. Invariant W holds from the INSERT on: a row to be run now waits for its message (or is
+        it), a later one for its time.
         """
         now = clock.now()
         later = message.run_after is not None and message.run_after > now
         if later:
             ring_at = message.run_after
         else:
-            ring_at = None if row_is_message else now + timedelta(seconds=RING_GRACE)
+            ring_at = None if row_is_message else now + timedelta(seconds=ring_in)
         return cls(
             uuid=message.uuid,
             status=Status.WAITING if later else Status.PUBLISHED,

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from carrot.models.managers import PrimaryManager
+
 #: How many stray messages are kept; the oldest go first.
 KEPT = 500
 
 
-class StrayMessageManager(models.Manager["StrayMessage"]):
+class StrayMessageManager(PrimaryManager["StrayMessage"]):
     def keep(self, strays: Sequence[StrayMessage]) -> None:
         """Stores ``strays`` and drops the oldest beyond :data:`KEPT`, so that a flood cannot fill the table."""
         self.bulk_create(strays[-KEPT:])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from django.db import models, router, transaction
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, Value, When
 
 from carrot import clock
 from carrot.models.returning import update_returning
@@ -227,6 +227,7 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
             {
                 "status": "PUBLISHED",
                 "broker": broker,
+                "state_at": Case(When(status="WAITING", then=Value(now)), default=F("state_at")),
                 "ring_at": None if again_in is None else now + timedelta(seconds=again_in),
                 "note": "",
             },

@@ -6,6 +6,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from carrot import clock
+from carrot.models.managers import PrimaryManager
 
 
 class WorkerProcessQuerySet(models.QuerySet["WorkerProcess"]):
@@ -21,6 +22,9 @@ class WorkerProcessQuerySet(models.QuerySet["WorkerProcess"]):
     def end(self, worker_id: int, how: str) -> bool:
         """Marks a worker as gone; False where somebody did before. Its claims are released by ``release_orphans``."""
         return bool(self.filter(pk=worker_id, alive=True).update(alive=False, ended_at=clock.now(), ending=how[:255]))
+
+
+WorkerProcessManager = PrimaryManager.from_queryset(WorkerProcessQuerySet)
 
 
 class WorkerProcess(models.Model):
@@ -41,7 +45,7 @@ class WorkerProcess(models.Model):
     ending = models.CharField(_("how it ended"), max_length=255, blank=True)
     notice = models.TextField(_("notice"), blank=True, help_text=_("What this worker wants its operator to know."))
 
-    objects = WorkerProcessQuerySet.as_manager()
+    objects = WorkerProcessManager()
 
     class Meta:
         verbose_name = _("worker")

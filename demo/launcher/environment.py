@@ -80,9 +80,8 @@ def _make(directory: Path, python: Path, checkout: Path) -> None:
     begun = time.monotonic()
     version = sys.version.split()[0]
     print(f"Making an environment with Python {version} in {directory} ...", flush=True)
-    created = run(["sh", "-euc", CREATE, "sh", sys.executable, str(directory)], cwd=checkout, env=clean_variables())
-    if created:
-        raise DemoError(f"No environment could be made with {sys.executable}.")
+    if run(["sh", "-euc", CREATE, "sh", sys.executable, str(directory)], cwd=checkout, env=clean_variables()):
+        raise SystemExit(1)  # it has said why, and what to install
     with tempfile.TemporaryDirectory(prefix="build-", dir=directory.parent) as scratch:
         # A copy: building leaves build/ and *.egg-info where the sources are.
         for path in _sources(checkout):

@@ -10,6 +10,7 @@ import pytest
 from carrot import publisher
 from carrot.brokers import Broker
 from carrot.conf import get_queue
+from tests.brokers.probe import Probe, opened
 from tests.brokers.receiver import Receiver
 
 Receivers = Callable[..., Receiver]
@@ -41,3 +42,10 @@ def receiver(broker: Broker) -> Iterator[Receivers]:
     yield make
     for each in made:
         each.end()
+
+
+@pytest.fixture
+def probe(broker_url: str) -> Iterator[Probe]:
+    """Another program on the same virtual host; for RabbitMQ only."""
+    with opened(broker_url) as probe:
+        yield probe

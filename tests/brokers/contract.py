@@ -178,7 +178,7 @@ class BrokerContract:
     ) -> None:
         lost = receiver()
         (row,) = publish_numbers(1)
-        MessageLog.objects.confirmed([row.uuid])  # as the publisher notes after a second
+        MessageLog.objects.confirmed([row.uuid], 0)  # as the publisher notes after a second
         WorkerProcess.objects.end(lost.worker.pk, "lost")
         assert wait_until(lost.subscription.has_work, 10.0)
         assert lost.claim() == []

@@ -22,7 +22,7 @@ from carrot.brokers.amqp.connection import ConnectionThread, JoinedConnection
 from carrot.brokers.amqp.settlement import RowSettlement
 from carrot.brokers.amqp.topology import Dialogue, Steps, declare, find_exchange
 from carrot.conf import get_queue
-from carrot.exceptions import BrokerError, BrokerUnreachable, CarrotError
+from carrot.exceptions import BrokerUnreachable, CarrotError
 from carrot.message import Message
 from carrot.serializers import DefaultMessageSerializer
 from carrot.virtual_host import VirtualHost
@@ -269,7 +269,7 @@ def _prepare(queue_name: str, exchange: str) -> Steps[None]:
         yield from find_exchange(exchange)
 
 
-def _answer(future: Future[T | None], value: T | None, error: BrokerError | None) -> None:
+def _answer(future: Future[T | None], value: T | None, error: CarrotError | None) -> None:
     if error:
         future.set_exception(error)
     else:

@@ -21,7 +21,7 @@ from carrot.brokers.amqp.intake import Delivery, Intake
 from carrot.brokers.amqp.topology import Dialogue, declare
 from carrot.brokers.base import Adopt, Subscription
 from carrot.conf import QueueSettings
-from carrot.exceptions import BrokerError
+from carrot.exceptions import CarrotError
 from carrot.models.transitions import Claim
 from carrot.virtual_host import VirtualHost
 
@@ -61,7 +61,7 @@ class AmqpSubscription(Subscription):
         return bool(self._deliveries) and clock.monotonic() >= self._not_before
 
     def next_look(self) -> float:
-        return max(0.05, self._not_before - clock.monotonic())
+        return max(0.0, self._not_before - clock.monotonic()) if self._deliveries else 1.0
 
     def problem(self) -> str:
         return self._problem or self._thread.error
@@ -135,7 +135,7 @@ class AmqpSubscription(Subscription):
         """Declares the queue and begins to consume; tried again until it works."""
         Dialogue(connection, declare(self.queue), partial(self._declared, connection))
 
-    def _declared(self, connection: JoinedConnection, _value: None, error: BrokerError | None) -> None:
+    def _declared(self, connection: JoinedConnection, _value: None, error: CarrotError | None) -> None:
         if not connection.is_open:
             return
         if error:

@@ -10,7 +10,7 @@ from pika import exceptions as pika_errors
 from carrot.brokers.amqp.connection import JoinedConnection, explain
 from carrot.brokers.base import Depth
 from carrot.conf import QueueSettings, get_settings
-from carrot.exceptions import BrokerError, BrokerRefused, BrokerUnreachable
+from carrot.exceptions import BrokerError, BrokerRefused, BrokerUnreachable, CarrotError
 
 T = TypeVar("T")
 NOT_FOUND = 404
@@ -34,7 +34,7 @@ class ChannelRefused(BrokerRefused):
         self.code = code
 
 
-def _nobody(_value: object, _error: BrokerError | None) -> None:
+def _nobody(_value: object, _error: CarrotError | None) -> None:
     """Takes the place of ``done`` once that was called."""
 
 
@@ -46,11 +46,11 @@ class Dialogue(Generic[T]):
     """
 
     def __init__(
-        self, connection: JoinedConnection, steps: Steps[T], done: Callable[[T | None, BrokerError | None], None]
+        self, connection: JoinedConnection, steps: Steps[T], done: Callable[[T | None, CarrotError | None], None]
     ):
         self._connection = connection
         self._steps = steps
-        self._done: Callable[[T | None, BrokerError | None], None] = done
+        self._done: Callable[[T | None, CarrotError | None], None] = done
         self._channel: Any = None
         self._advance(None)
 
@@ -59,7 +59,7 @@ class Dialogue(Generic[T]):
             step = self._steps.throw(error) if error else self._steps.send(answer)
         except StopIteration as stop:
             self._finish(stop.value, None)
-        except BrokerError as failure:
+        except CarrotError as failure:
             self._finish(None, failure)
         else:
             self._perform(step)
@@ -86,7 +86,7 @@ class Dialogue(Generic[T]):
         elif not isinstance(reason, pika_errors.ChannelClosedByClient):
             self._finish(None, BrokerUnreachable(explain(reason)))
 
-    def _finish(self, value: T | None, error: BrokerError | None) -> None:
+    def _finish(self, value: T | None, error: CarrotError | None) -> None:
         if self._channel is not None and self._channel.is_open:
             self._channel.close()
         done, self._done = self._done, _nobody
