@@ -28,11 +28,7 @@ def configure(logfile: str | None, level: int) -> None:
         console = logging.StreamHandler(sys.stdout)
         console.setFormatter(formatter)
         root.addHandler(console)
-    root.setLevel(level)
-    for name in QUIET:
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger(name).level))
-    # A missing queue is declared at once; pika would warn of the look that found it missing.
-    logging.getLogger("pika.channel").setLevel(logging.ERROR)
+    set_level(level)
     path = logfile or DEFAULT_LOGFILE
     try:
         # Opened anew when something like logrotate has moved the file.
@@ -48,6 +44,15 @@ def configure(logfile: str | None, level: int) -> None:
         return
     handler.setFormatter(formatter)
     root.addHandler(handler)
+
+
+def set_level(level: int) -> None:
+    """Lets pass what carrot and the project log at ``level`` and above, and of other libraries what is serious."""
+    logging.getLogger().setLevel(level)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger(name).level))
+    # A missing queue is declared at once; pika would warn of the look that found it missing.
+    logging.getLogger("pika.channel").setLevel(logging.ERROR)
 
 
 def _to_console(handler: logging.Handler) -> bool:

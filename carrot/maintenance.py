@@ -27,6 +27,7 @@ from carrot.models import MessageLog
 from carrot.reconciler import Reconciler
 from carrot.relay import Relay
 from carrot.retention import Janitor
+from carrot.scheduler import Scheduler
 from carrot.worker import EXIT_BROKEN, EXIT_DONE
 
 logger = logging.getLogger(__name__)
@@ -45,13 +46,21 @@ class Maintenance:
     """Runs in a process of its own, forked by the master."""
 
     def __init__(
-        self, settings: CarrotSettings, queues: Sequence[QueueSettings], board: Board, parent: int, *, testmode: bool
+        self,
+        settings: CarrotSettings,
+        queues: Sequence[QueueSettings],
+        board: Board,
+        parent: int,
+        *,
+        testmode: bool,
+        scheduler: bool = True,
     ) -> None:
         self._settings = settings
         self._queues = queues
         self._board = board
         self._parent = parent
         self._testmode = testmode
+        self._scheduler = scheduler
         self._stopping = threading.Event()
 
     def run(self, report: Callable[[str], None]) -> int:
@@ -71,6 +80,8 @@ class Maintenance:
             Reconciler(self._queues),
             Janitor(self._settings.retention),
         ]
+        if self._scheduler:
+            loops.append(Scheduler())
         if self._testmode:
             loops.append(TestMode(self._board, [queue.name for queue in self._queues]))
         for loop in loops:

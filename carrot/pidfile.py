@@ -100,7 +100,7 @@ class PidFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Removes the file and then gives up the lock, in that order: whoever gets the lock sees that the file is gone."""
+        """Removes the file, then gives up the lock: in this order, so that whoever gets it sees that the file is gone."""
         if self._fd is None or self._owner != os.getpid():
             return
         if self._is_at_path(self._fd):
@@ -228,8 +228,8 @@ def _check_directory(path: str) -> None:
         ) from error
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         raise ServiceError(
-            f"The pid file {path} would be in a directory where everybody may exchange it: take the right to write from "
-            f"others (chmod o-w {directory}), or give another --pidfile."
+            f"The pid file {path} would be in a directory where everybody may exchange it: take the right to "
+            f"write from others (chmod o-w {directory}), or give another --pidfile."
         )
 
 

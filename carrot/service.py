@@ -58,6 +58,7 @@ class Service:
         *,
         processes: int = 1,
         testmode: bool = False,
+        scheduler: bool = True,
         say: Callable[[str], None] = print,
         ready: Callable[[], None] = lambda: None,
     ) -> None:
@@ -65,6 +66,7 @@ class Service:
         self._queues = queues
         self._processes = processes
         self._testmode = testmode
+        self._scheduler = scheduler
         self._say = say
         self._ready_now = ready
         # Slots of dead workers stay until they are buried, so there are more of them than processes.
@@ -84,7 +86,7 @@ class Service:
         reader, writer = socket.socketpair()
         for end in (reader, writer):
             end.setblocking(False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
                 signal.signal(number, self._on_signal)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
@@ -202,7 +204,14 @@ class Service:
 
     def _start_maintenance(self, *, first: bool) -> None:
         """At the service's start, waits for its word: it is the first that meets the database."""
-        maintenance = Maintenance(self._settings, self._queues, self._board, os.getpid(), testmode=self._testmode)
+        maintenance = Maintenance(
+            self._settings,
+            self._queues,
+            self._board,
+            os.getpid(),
+            testmode=self._testmode,
+            scheduler=self._scheduler,
+        )
         if not first:
             pid = self._fork(lambda: maintenance.run(_log_problem))
             self._children[pid] = Child(pid, None, clock.monotonic())

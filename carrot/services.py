@@ -10,19 +10,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from django.db import router, transaction
+from django.db import IntegrityError, router, transaction
 
 from carrot import publisher, registry
 from carrot.arguments import decode, encode_arguments
 from carrot.conf import get_queue, get_settings
 from carrot.exceptions import InvalidArguments
+from carrot.functions import function_at
 from carrot.message import Message
-from carrot.models import MessageLog, Status
+from carrot.models import MessageLog, Origin, ScheduledTask, Status
 from carrot.models.insertion import insert
 from carrot.models.message_log import RING_GRACE
+from carrot.models.slots import MAX_NAME, parse_interval
+from carrot.not_json import bad_text, short
+from carrot.signatures import signature_of
 
 #: Rows written with one statement.
 BATCH = 500
+
+#: Parameters of :func:`create_scheduled_task` that hide parameters of the task of the same name.
+SCHEDULE_PARAMETERS = ("task", "interval", "task_name", "queue", "update")
 
 
 def publish_message(
@@ -100,7 +107,7 @@ def publish(message: Message) -> MessageLog:
     """Writes the row of ``message``; rings it on commit. See :func:`publish_message`."""
     row = _row(message)
     insert(row, router.db_for_write(MessageLog))
-    _ring_on_commit([row], [message])
+    ring_on_commit(_due([row], [message]))
     return row
 
 
@@ -114,7 +121,7 @@ def publish_many(messages: Iterable[Message]) -> list[MessageLog]:
     alias = router.db_for_write(MessageLog)
     with transaction.atomic(using=alias):
         MessageLog.objects.using(alias).bulk_create(rows, batch_size=BATCH)
-        _ring_on_commit(rows, messages)
+        ring_on_commit(_due(rows, messages))
     return rows
 
 
@@ -124,9 +131,85 @@ def _row(message: Message) -> MessageLog:
     return MessageLog.from_message(message, broker=host.address, row_is_message=host.is_database, ring_in=grace)
 
 
-def _ring_on_commit(rows: Sequence[MessageLog], messages: Sequence[Message]) -> None:
-    """``robust``: an error here must not reach the caller, whose transaction is committed by then."""
-    now = [message for row, message in zip(rows, messages, strict=True) if row.status == Status.PUBLISHED]
-    if now and get_settings().publisher == "thread":
+def ring_on_commit(messages: Sequence[Message]) -> None:
+    """Hands ``messages`` to the publisher once the current transaction of their rows is committed; now if there is none.
+
+    ``robust``: an error here must not reach the caller, whose transaction is committed by then.
+    """
+    if messages and get_settings().publisher == "thread":
         alias = router.db_for_write(MessageLog)
-        transaction.on_commit(partial(publisher.ring, now), using=alias, robust=True)
+        transaction.on_commit(partial(publisher.ring, messages), using=alias, robust=True)
+
+
+def _due(rows: Sequence[MessageLog], messages: Sequence[Message]) -> list[Message]:
+    return [message for row, message in zip(rows, messages, strict=True) if row.status == Status.PUBLISHED]
+
+
+def run_scheduled_task(schedule: ScheduledTask, priority: int = 0) -> MessageLog:
+    """Publishes the task of ``schedule`` now, active or not, in one transaction; its slots stay where they are.
+
+    ``priority`` 0 stands for that of the schedule. Raises :class:`~carrot.exceptions.PublishError`, with nothing
+    written.
+    """
+    message = schedule.to_message(priority)
+    with transaction.atomic(using=router.db_for_write(MessageLog)):
+        row = publish(message)
+        schedule.last_run, schedule.last_message, schedule.problem = row.publish_time, row, ""
+        schedule.save(update_fields=["last_run", "last_message", "problem"])
+    return row
+
+
+def create_scheduled_task(
+    task: Callable[..., Any] | str,
+    interval: Mapping[str, int],
+    task_name: str | None = None,
+    queue: str | None = None,
+    *,
+    update: bool = False,
+    **kwargs: Any,
+) -> ScheduledTask:
+    """Has ``task(**kwargs)`` published at every ``interval``, such as ``{"seconds": 5}``; returns its row.
+
+    The units are seconds, minutes, hours and days. ``task_name`` None stands for the task's dotted path. The first run
+    comes one interval from now. ``update=True`` changes the schedule of that name where there is one, so that the call
+    may be repeated: what it does not name (active, priority, exchange, routing key) stays as it is, and the slots too,
+    unless the interval is another. Positional arguments, and parameters called like those of this function, need a
+    ``ScheduledTask`` made directly.
+
+    Raises :class:`~carrot.exceptions.PublishError`, with nothing written.
+    """
+    path = registry.validate_task(task)
+    signature = signature_of(function_at(path))
+    hidden = [name for name in SCHEDULE_PARAMETERS if signature is not None and name in signature.parameters]
+    if hidden:
+        raise InvalidArguments(
+            f"{path} has parameters that create_scheduled_task() keeps for itself: {', '.join(hidden)}. "
+            "Use carrot.models.ScheduledTask(task_name=…, task=…, kwargs={…}, …).save(), or rename them."
+        )
+    unit, count = parse_interval(interval)
+    name: Any = path if task_name is None else task_name
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or bad_text(name):
+        raise InvalidArguments(f"task_name is {short(name)}; it must be plain text of 1 to {MAX_NAME} characters.")
+    message = create_message(path, queue, task_kwargs=kwargs)
+    values = {
+        "task": path,
+        "args": [],
+        "kwargs": message.kwargs,
+        "queue": message.queue,
+        "interval_type": unit,
+        "interval_count": count,
+        "origin": Origin.CODE,
+    }
+    schedules = ScheduledTask.objects.using(router.db_for_write(ScheduledTask))
+    if update:
+        return schedules.update_or_create(task_name=name, defaults=values)[0]
+    try:
+        with transaction.atomic(using=schedules.db):  # so that an error leaves the caller's transaction usable
+            return schedules.create(task_name=name, **values)
+    except IntegrityError:
+        if not schedules.filter(task_name=name).exists():
+            raise
+    raise InvalidArguments(
+        f"There is a scheduled task named {name!r} already. Give this one another task_name, "
+        "or pass update=True to change the one there is."
+    )

@@ -2,6 +2,13 @@
 
 from carrot.conf import get_host_from_name
 from carrot.registry import validate_task
-from carrot.services import create_message, publish_many, publish_message
+from carrot.services import create_message, create_scheduled_task, publish_many, publish_message
 
-__all__ = ["create_message", "get_host_from_name", "publish_many", "publish_message", "validate_task"]
+__all__ = [
+    "create_message",
+    "create_scheduled_task",
+    "get_host_from_name",
+    "publish_many",
+    "publish_message",
+    "validate_task",
+]

@@ -34,7 +34,7 @@ LISTS = {
 class MessageLogAdmin(TaskListAdmin):
     """The list of all tasks, newest first, and the one page that every list leads to."""
 
-    list_display = ("name", "state", "arguments", "queue_name", "published", "ended", "took")
+    list_display = ("name", "state", "arguments", "queue_name", "published", "ended")
     list_filter = (StatusFilter, *TaskListAdmin.list_filter)
     plural = gettext_lazy("tasks")
     sort_field = "pk"

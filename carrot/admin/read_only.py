@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
+from carrot.admin import display
 from carrot.admin.changelist import MonitorChangeList
 from carrot.admin.filters import parameters_of
 from carrot.admin.paginator import BoundedPaginator
@@ -31,6 +32,7 @@ class ReadOnlyAdmin(ModelAdmin):
     list_per_page = list_max_show_all = 100
     list_select_related = ()
     actions = ()
+    empty_value_display = display.EMPTY
     #: What the rows are called below the list; None: as the list.
     plural: Any = None
     #: The field that an index sorts by. ``ordering`` begins with it.

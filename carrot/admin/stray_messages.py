@@ -45,7 +45,7 @@ def _shown(message: StrayMessage) -> SafeString | str:
     redaction = Redaction()
     try:
         value = json.loads(message.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return redaction.text(message.body)
     if isinstance(value, dict) and isinstance(value.get("args"), list):
         value["args"] = redaction.positional(message.task, Origin.MESSAGE, value["args"]).values

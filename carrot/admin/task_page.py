@@ -77,7 +77,7 @@ def _args(task: Any, redaction: Redaction) -> Block:
     try:
         values = json.loads(task.args_text)
         shown = redaction.positional(task.task, task.origin, values)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return _unreadable(task.args_text)
     note = ""
     if shown.hidden:
@@ -91,7 +91,7 @@ def _args(task: Any, redaction: Redaction) -> Block:
 def _kwargs(text: str, redaction: Redaction) -> Block:
     try:
         return _json(redaction.value(json.loads(text)))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return _unreadable(text)
 
 
@@ -101,11 +101,11 @@ def _output(text: str | None) -> Block | None:
         return None
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Block(text=url_passwords_masked(text), note=_("This is not JSON."))
     mark = value.get(MARK) if isinstance(value, dict) else None
     if mark == "repr":
-        note = _("The result is not JSON. This is the repr() of a %s.") % str(value.get("type", ""))[:200]
+        note = _("The result is not JSON. This is the repr() of a value of type %s.") % str(value.get("type", ""))[:200]
         return _text(str(value.get("text", "")), note)
     if mark == "cut":
         note = _("The result was too large to be stored: %s. This is its head and its tail.")

@@ -42,7 +42,7 @@ class AliveFilter(EqualityFilter):
 
 @admin.register(WorkerProcess)
 class WorkerProcessAdmin(ReadOnlyAdmin):
-    list_display = ("name", "state", "queues", "concurrency", "started", "heartbeat", "version", "news")
+    list_display = ("name", "state_and_news", "queues", "concurrency", "started", "heartbeat", "version")
     list_filter = (AliveFilter,)
     search_fields = ("host", "queues", "ending", "notice")
     sortable_by = ("started",)
@@ -64,14 +64,25 @@ class WorkerProcessAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("state"))
     def state(self, worker: WorkerProcess) -> SafeString:
         if not worker.alive:
+            ending = url_passwords_masked(worker.ending)
             return format_html(
-                '<span class="carrot-status carrot-status-cancelled">{}</span>', _("ended")
-            ) + format_html("{}", f" {worker.ending}" if worker.ending else "")
+                '<span class="carrot-status carrot-status-cancelled">{}</span>{}{}',
+                _("ended"),
+                ": " if ending else "",
+                ending,
+            )
         silent = clock.now() - worker.beat_at
         if silent > timedelta(seconds=settings().lease):
             text = _("silent for %s") % display.duration(silent.total_seconds())
             return format_html('<span class="carrot-status carrot-status-failed">{}</span>', text)
         return format_html('<span class="carrot-status carrot-status-completed">{}</span>', _("alive"))
+
+    @admin.display(description=gettext_lazy("state"))
+    def state_and_news(self, worker: WorkerProcess) -> SafeString:
+        if not worker.notice:
+            return self.state(worker)
+        news = display.shortened(url_passwords_masked(worker.notice), 200)
+        return format_html('{}<span class="carrot-warning">{}</span>', self.state(worker), news)
 
     @admin.display(description=gettext_lazy("started"), ordering="pk")
     def started(self, worker: WorkerProcess) -> SafeString | str:

@@ -99,6 +99,11 @@ class Broker(ABC):
         """
 
     @abstractmethod
+    def purge(self, queue: QueueSettings, timeout: float) -> int:
+        """Removes every message that is ready in ``queue``; how many. Raises
+        :class:`~carrot.exceptions.BrokerError`."""
+
+    @abstractmethod
     def send_marker(self, queue: QueueSettings) -> None:
         """Sends a message that comes out of ``queue`` after everything sent before it, and on its arrival arms the
         bells of the tasks whose messages should have come first."""

@@ -87,6 +87,9 @@ class DatabaseBroker(Broker):
     def depth(self, queue: QueueSettings, timeout: float) -> Depth | None:
         return None
 
+    def purge(self, queue: QueueSettings, timeout: float) -> int:
+        return 0  # the rows are the messages
+
     def send_marker(self, queue: QueueSettings) -> None:
         """Rows cannot vanish from themselves."""
 

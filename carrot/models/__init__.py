@@ -4,6 +4,8 @@ from carrot.models.attempt import Attempt
 from carrot.models.installation import Installation
 from carrot.models.message_log import MessageLog, Origin, Status
 from carrot.models.proxies import CompletedTask, DelayedTask, FailedTask, QueuedTask, RunningTask
+from carrot.models.scheduled_task import ScheduledTask
+from carrot.models.slots import IntervalType
 from carrot.models.stray_message import StrayMessage
 from carrot.models.worker_process import WorkerProcess
 
@@ -13,10 +15,12 @@ __all__ = [
     "DelayedTask",
     "FailedTask",
     "Installation",
+    "IntervalType",
     "MessageLog",
     "Origin",
     "QueuedTask",
     "RunningTask",
+    "ScheduledTask",
     "Status",
     "StrayMessage",
     "WorkerProcess",

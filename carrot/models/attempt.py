@@ -31,12 +31,12 @@ class Attempt(models.Model):
         default_permissions = ()
 
     @classmethod
-    def of(cls, row: MessageLog, *, end_time: datetime | None) -> Attempt:
+    def of(cls, row: MessageLog, *, end_time: datetime | None, worker: str) -> Attempt:
         """The unsaved history entry of the attempt that ``row`` shows now."""
         return cls(
             message_log=row,
             number=row.tries,
-            worker=row.worker_name,
+            worker=worker,
             start_time=row.start_time,
             end_time=end_time,
             exception=row.exception,

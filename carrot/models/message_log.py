@@ -184,3 +184,11 @@ class MessageLog(models.Model):
 
         found = WorkerProcess.objects.filter(pk=self.worker_id).first()
         return str(found) if found else f"#{self.worker_id}"
+
+    def requeue(self) -> MessageLog:
+        """Has a failed or withdrawn task run again, as the same row; see ``carrot.operations.requeue``."""
+        from carrot import operations  # the verb is above the models; 1.x has it as a method too
+
+        operations.requeue([self.pk])
+        self.refresh_from_db()
+        return self

@@ -5,7 +5,7 @@ from the last run, so they do not drift. ``next_run`` is the earliest slot that 
 forward in the transaction that inserts the task's row, which is why no slot is published twice.
 
 Two hands write a row. People and code own :data:`OWNED`: what ``save()`` writes. The scheduler owns the rest, and only
-the querysets verbs below change it, so that a form saved late never brings a slot back.
+the verbs of ``slots.py`` change it, so that a form saved late never brings a slot back.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from carrot.functions import function_at
 from carrot.message import MAX_PRIORITY
 from carrot.models.columns import JSONTextField, PartialIndex
 from carrot.models.message_log import MessageLog, Origin
-from carrot.models.slots import GRID, MAX_INTERVAL, UNITS, IntervalType, ScheduledTaskQuerySet
+from carrot.models.slots import GRID, MAX_INTERVAL, MAX_NAME, UNITS, IntervalType, ScheduledTaskQuerySet
 from carrot.signatures import signature_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ for _name, _seconds in UNITS.items():
 class ScheduledTask(models.Model):
     """A task that is published again and again, while a service runs."""
 
-    task_name = models.CharField(_("name"), max_length=200, unique=True)
+    task_name = models.CharField(_("name"), max_length=MAX_NAME, unique=True)
     task = models.CharField(_("task"), max_length=255)
     args = JSONTextField(_("positional arguments"), default=list, blank=True)
     kwargs = JSONTextField(_("keyword arguments"), default=dict, blank=True)
@@ -208,7 +208,7 @@ class ScheduledTask(models.Model):
     ) -> None:
         """Writes what people own. Enabled, or with another interval, the schedule begins a fresh grid."""
         alias = using or router.db_for_write(type(self), instance=self)
-        if self._state.adding or self.pk is None or force_insert:
+        if self._state.adding or not self.pk or force_insert:
             self._first_grid()
         elif update_fields is None:
             update_fields = OWNED
@@ -252,7 +252,8 @@ class ScheduledTask(models.Model):
 
     def _check_interval(self) -> None:
         seconds = UNITS.get(self.interval_type)
-        if seconds and self.interval_count is not None and self.interval_count > MAX_INTERVAL // seconds:
+        # A form calls this even if the count itself is missing or wrong.
+        if seconds and (self.interval_count or 0) > MAX_INTERVAL // seconds:
             text = _("At most %(count)s: 10,000 days.")
             raise ValidationError(text, params={"count": f"{MAX_INTERVAL // seconds:,}"})
 

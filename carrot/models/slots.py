@@ -6,7 +6,7 @@ one statement or one transaction that tests the state it starts from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ from django.db.models import Case, F, Q, Value, When
 from django.utils.translation import gettext_lazy as _
 
 from carrot import clock
+from carrot.exceptions import InvalidArguments
+from carrot.not_json import short
 
 if TYPE_CHECKING:
     from carrot.models.scheduled_task import ScheduledTask
@@ -34,8 +36,29 @@ UNITS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400}
 #: Seconds of the longest interval: 10,000 days. Its slots are dates that every database has.
 MAX_INTERVAL = 864_000_000
 
+#: Characters of the name of a schedule.
+MAX_NAME = 200
+
 #: What makes the slots; written by a fresh grid.
 GRID = ("anchor", "period", "next_run")
+
+
+def parse_interval(interval: object) -> tuple[str, int]:
+    """Unit and count of ``{"seconds": 5}``. Raises `InvalidArguments` for anything else."""
+    cure = 'Give a dict with one unit and a whole number, such as {"seconds": 5}; the units are ' + ", ".join(UNITS)
+    if not isinstance(interval, Mapping):
+        raise InvalidArguments(f"The interval is {short(interval)}, not a dict. {cure}.")
+    if len(interval) != 1:
+        raise InvalidArguments(f"The interval {short(interval)} has {len(interval)} units, not one. {cure}.")
+    [(unit, count)] = interval.items()
+    if unit not in UNITS:
+        raise InvalidArguments(f"The interval has the unknown unit {short(unit)}. {cure}.")
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise InvalidArguments(f"The interval has {short(count)} {unit}, which is no whole number. {cure}.")
+    if not 1 <= count <= MAX_INTERVAL // UNITS[unit]:
+        most = MAX_INTERVAL // UNITS[unit]
+        raise InvalidArguments(f"The interval is {short(count)} {unit}; 1 to {most:,} are allowed. {cure}.")
+    return unit, count
 
 
 class ScheduledTaskQuerySet(models.QuerySet["ScheduledTask"]):
@@ -122,4 +145,4 @@ class ScheduledTaskQuerySet(models.QuerySet["ScheduledTask"]):
 
     def db_for_change(self) -> str:
         """The alias this queryset writes to."""
-        return self._db or router.db_for_write(self.model)  # type: ignore[attr-defined,no-any-return]
+        return self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ and the other changes nothing. A claim's own verbs compare the fence as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -29,6 +29,24 @@ if TYPE_CHECKING:
 #: A task that took its worker process with it so often is FAILED.
 MAX_CRASHES = 3
 WORKER_LOST = "worker lost"
+
+#: The columns that a requeue sets.
+REQUEUED = (
+    "status",
+    "broker",
+    "worker",
+    "start_time",
+    "completion_time",
+    "failure_time",
+    "state_at",
+    "ring_at",
+    "exception",
+    "traceback",
+    "log",
+    "note",
+    "crashes",
+    "hand_backs",
+)
 
 
 class Claim(NamedTuple):
@@ -200,7 +218,7 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
                     row.status, row.failure_time = "FAILED", now
                     failed.append(row.pk)
                 else:
-                    Attempt.of(row, end_time=now).save(using=alias)
+                    Attempt.of(row, end_time=now, worker=row.worker_name).save(using=alias)
                     row.status, row.worker, row.ring_at, row.exception = "PUBLISHED", None, now, ""
                 row.save(
                     using=alias,
@@ -261,6 +279,37 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         """Waiting rows of a queue whose broker changed in the settings follow it: they are rung on the new one."""
         rows = self.filter(queue=queue, status="PUBLISHED").exclude(broker=broker)
         return rows.update(broker=broker, ring_at=clock.now())
+
+    # -- by an operator -------------------------------------------------------------------------------------------
+
+    def requeue(self, ids: Iterable[int], *, broker_of: Mapping[str, str], ring_in: float) -> list[MessageLog]:
+        """FAILED or CANCELLED -> PUBLISHED, in one transaction; the finished attempt moves to the history.
+
+        ``broker_of`` gives the address for each queue there is; rows of other queues stay as they are. Returns the rows
+        requeued. Of two operators who press at once, the second finds nothing left to requeue.
+        """
+        from carrot.models.attempt import Attempt
+        from carrot.models.worker_process import WorkerProcess
+
+        now = clock.now()
+        alias = self.db_for_change()
+        with transaction.atomic(using=alias):
+            final = self.using(alias).filter(pk__in=list(ids), status__in=("FAILED", "CANCELLED"))
+            rows = list(final.filter(queue__in=list(broker_of)).select_for_update().order_by("pk"))
+            workers = WorkerProcess.objects.using(alias).in_bulk({row.worker_id for row in rows if row.worker_id})
+            Attempt.objects.using(alias).bulk_create(
+                Attempt.of(row, end_time=row.failure_time, worker=str(workers.get(row.worker_id, "")))
+                for row in rows
+                if row.tries
+            )
+            for row in rows:
+                row.status, row.broker, row.worker = "PUBLISHED", broker_of[row.queue], None
+                row.start_time = row.completion_time = row.failure_time = None
+                row.state_at, row.ring_at = now, now + timedelta(seconds=ring_in)
+                row.exception = row.traceback = row.log = row.note = ""
+                row.crashes = row.hand_backs = 0
+            self.using(alias).bulk_update(rows, REQUEUED)
+        return rows
 
     # -- the end of waiting ---------------------------------------------------------------------------------------
 

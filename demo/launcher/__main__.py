@@ -1,10 +1,15 @@
 """``scripts/demo``: from a bare interpreter to ``manage.py demo`` in an environment of its own."""
+# ruff: noqa: E402 - what concerns signals comes before the other imports
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
+
+# Nothing has begun yet: until `catch_signals`, Ctrl+C just ends this process, without a traceback.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from launcher import DemoError
 from launcher.broker import reach

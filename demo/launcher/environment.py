@@ -26,7 +26,7 @@ MISLEADING = (
     *("PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV", "PIP_PYTHON"),
 )
 #: Lines of pip's output that are shown when it fails.
-SHOWN = 15
+SHOWN = 30
 
 
 def ready_environment(state: Path, checkout: Path) -> Path:

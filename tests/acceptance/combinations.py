@@ -19,6 +19,8 @@ def _where(chosen: list[tuple[Database, Broker]]) -> pytest.MarkDecorator:
 
 
 everywhere = _where(_ALL)
+#: Both brokers and both databases, in two runs instead of four: for slow tests of what depends on neither.
+corners = _where([_ALL[0], _ALL[3]])
 on_postgresql = _where([pair for pair in _ALL if pair[0] == "postgresql"])
 on_rabbitmq = _where([pair for pair in _ALL if pair[1] == "amqp"])
 on_postgresql_and_rabbitmq = _where([("postgresql", "amqp")])

@@ -112,3 +112,10 @@ def message_ids(site: Project, queue: str = "default") -> list[str]:
                 break
             found.append(plain(properties.message_id))
     return found
+
+
+def depth(site: Project, queue: str = "default") -> tuple[int, int]:
+    """The number of ready messages and of consumers of a queue."""
+    with pika.BlockingConnection(pika.URLParameters(site.settings["default_broker"])) as connection:
+        answer = connection.channel().queue_declare(queue, passive=True).method
+        return answer.message_count, answer.consumer_count

@@ -21,9 +21,8 @@ from carrot.relay import Relay
 from carrot.services import create_message, publish_many, publish_message
 from tests.brokers.conftest import Receivers
 from tests.brokers.receiver import MANY, Receiver
+from tests.rows import ADD
 from tests.servers.process import wait_until
-
-ADD = "tests.app.tasks.add"
 
 
 def publish_numbers(count: int) -> list[MessageLog]:

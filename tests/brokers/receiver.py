@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 
-from carrot import clock
 from carrot.brokers import make_broker
 from carrot.conf import QueueSettings
-from carrot.models import WorkerProcess
 from carrot.models.transitions import Claim
+from tests.rows import new_worker
 from tests.servers.process import wait_until
 
 #: room that makes a subscription fetch many messages ahead
 MANY = 1000
-
-
-def new_worker() -> WorkerProcess:
-    """A live worker's row."""
-    return WorkerProcess.objects.create(
-        host="host", pid=os.getpid(), service_pid=1, concurrency=1, started_at=clock.now(), beat_at=clock.now()
-    )
 
 
 class Receiver:

@@ -14,8 +14,9 @@ from carrot.models import Installation, MessageLog, Status, StrayMessage
 from carrot.relay import Relay
 from carrot.services import publish_message
 from tests.brokers.conftest import Receivers
-from tests.brokers.contract import ADD, BrokerContract
+from tests.brokers.contract import BrokerContract
 from tests.brokers.probe import Probe
+from tests.rows import ADD
 from tests.servers import RabbitMQ
 from tests.servers.process import wait_until
 

@@ -14,9 +14,9 @@ from carrot.models import MessageLog, Status
 from carrot.relay import Relay
 from carrot.services import publish_message
 from tests.brokers.conftest import Receivers
-from tests.brokers.contract import ADD
 from tests.brokers.probe import Probe
 from tests.brokers.receiver import Receiver
+from tests.rows import ADD
 from tests.servers import RabbitMQ
 from tests.servers.process import free_ports, wait_until
 

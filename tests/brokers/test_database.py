@@ -12,7 +12,8 @@ from carrot.brokers.database import BUSY_LOOK, IDLE_LOOK
 from carrot.models import MessageLog
 from carrot.services import publish_message
 from tests.brokers.conftest import Receivers
-from tests.brokers.contract import ADD, BrokerContract
+from tests.brokers.contract import BrokerContract
+from tests.rows import ADD
 from tests.servers.process import wait_until
 
 

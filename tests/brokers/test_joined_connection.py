@@ -10,8 +10,8 @@ from carrot import publisher
 from carrot.brokers import Broker
 from carrot.brokers.amqp.connection import JoinedConnection
 from carrot.services import create_message, publish_many
-from tests.brokers.contract import ADD
 from tests.brokers.probe import Probe
+from tests.rows import ADD
 from tests.servers.process import wait_until
 
 

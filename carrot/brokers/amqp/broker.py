@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
+from typing import TypeVar
 
 import pika
 
@@ -14,13 +15,15 @@ from carrot.brokers.amqp.inbox import MARKER_TYPE
 from carrot.brokers.amqp.publisher import AmqpPublisher
 from carrot.brokers.amqp.settlement import RowSettlement
 from carrot.brokers.amqp.subscription import AmqpSubscription, ConsumerThread
-from carrot.brokers.amqp.topology import look
+from carrot.brokers.amqp.topology import Steps, look, purge
 from carrot.brokers.base import Adopt, Broker, Depth
 from carrot.conf import QueueSettings
 from carrot.exceptions import BrokerUnreachable
 from carrot.message import Message
 from carrot.models import Installation
 from carrot.virtual_host import VirtualHost
+
+T = TypeVar("T")
 
 #: Seconds a connection's thread may be silent before it is taken for dead.
 STALLED = 60.0
@@ -62,7 +65,13 @@ class AmqpBroker(Broker):
             return self._consumer.subscribe(queue, wake, adopt)
 
     def depth(self, queue: QueueSettings, timeout: float) -> Depth | None:
-        answer = self.publisher().ask(look(queue))
+        return self._ask(look(queue), timeout)
+
+    def purge(self, queue: QueueSettings, timeout: float) -> int:
+        return self._ask(purge(queue), timeout) or 0
+
+    def _ask(self, steps: Steps[T], timeout: float) -> T | None:
+        answer = self.publisher().ask(steps)
         try:
             return answer.result(timeout)
         except (FutureTimeout, CancelledError) as error:

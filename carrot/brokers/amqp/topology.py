@@ -99,6 +99,17 @@ def look(queue: QueueSettings) -> Steps[Depth]:
     return Depth(ready=answer.method.message_count, consumers=answer.method.consumer_count)
 
 
+def purge(queue: QueueSettings) -> Steps[int]:
+    """Removes what is ready in a queue; none where there is no queue."""
+    try:
+        answer = yield Step("queue_purge", {"queue": queue.name})
+    except ChannelRefused as refused:
+        if refused.code != NOT_FOUND:
+            raise
+        return 0
+    return int(answer.method.message_count)
+
+
 def declare(queue: QueueSettings) -> Steps[None]:
     """Makes sure the queue exists, and the exchange of its own name that is bound to it, as in 1.x.
 

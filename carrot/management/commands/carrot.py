@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -61,6 +62,24 @@ def chosen_queues(names: list[str] | None) -> list[QueueSettings]:
     return queues
 
 
+def make_service(
+    options: Mapping[str, Any],
+    queues: Sequence[QueueSettings],
+    say: Callable[[str], None],
+    ready: Callable[[], None] = lambda: None,
+) -> Service:
+    """The service that these options of the command line mean, not yet running."""
+    return Service(
+        get_settings(),
+        queues,
+        processes=options["processes"],
+        testmode=options["testmode"],
+        scheduler=not options["no_scheduler"],
+        say=say,
+        ready=ready,
+    )
+
+
 class Command(BaseCommand):
     help = "Consumes tasks from the configured brokers, and publishes scheduled tasks at their intervals."
 
@@ -71,10 +90,7 @@ class Command(BaseCommand):
         queues = chosen_queues(options["queue"])
         try:
             logs.configure(options["logfile"], getattr(logging, options["loglevel"]))
-            service = Service(
-                get_settings(), queues, processes=options["processes"], testmode=options["testmode"], say=self._say
-            )
-            status = service.run()
+            status = make_service(options, queues, self._say).run()
         except ServiceError as error:
             raise CommandError(str(error)) from error
         if status:

@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -49,23 +49,27 @@ class Command(BaseCommand):
     def handle(self, *args: Any, check: bool, port: int, **options: Any) -> None:
         catch_signals()
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
-        status = 0
+        status, problems, staying = 0, [], False
         try:
             with ExitStack() as running:
-                service, base, password, jobs = self._start(port, running)
-                if check:
-                    problems = self._check(service, base, password, jobs)
-                else:
-                    self._show(base, password, jobs)
-                    self._stay(running)
+                try:
+                    service, base, password, jobs = self._start(port, running)
+                    if check:
+                        problems = self._check(service, base, password, jobs)
+                    else:
+                        self._show(base, password, jobs)
+                        staying = True
+                        self._stay()
+                except KeyboardInterrupt:
+                    self._say("\nStopping: running tasks are finished first; another Ctrl+C does not wait for them.")
+                    running.close()
+                    self._say("Everything has ended.")
+                    sys.exit(0 if staying else 130)
             if check:
                 status = self._verdict([*problems, *self._leftovers(service)])
         except DemoError as error:
             self._say(f"\nscripts/demo: {error}", sys.stderr)
             status = 1
-        except KeyboardInterrupt:
-            self._say("Interrupted; everything has ended.", sys.stderr)
-            status = 130
         sys.exit(status)
 
     def _say(self, text: str, stream: Any = None) -> None:
@@ -122,18 +126,13 @@ To publish more, in another terminal:
 
 Ctrl+C ends everything.""")
 
-    def _stay(self, running: ExitStack) -> None:
+    def _stay(self) -> NoReturn:
         """Until a signal comes. Raises DemoError if a process ends before."""
-        try:
-            while True:
-                for child in self._children:
-                    if child.status is not None:
-                        raise DemoError(f"The {child.name} has ended with status {child.status}:\n{child.tail()}")
-                time.sleep(0.5)
-        except KeyboardInterrupt:
-            self._say("\nStopping: running tasks are finished first; another Ctrl+C does not wait for them.")
-            running.close()
-            self._say("Everything has ended.")
+        while True:
+            for child in self._children:
+                if child.status is not None:
+                    raise DemoError(f"The {child.name} has ended with status {child.status}:\n{child.tail()}")
+            time.sleep(0.5)
 
     # -- checking -------------------------------------------------------------------------------------------------
 

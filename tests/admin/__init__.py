@@ -1,0 +1,1 @@
+"""The monitor, page by page, over HTTP as a browser sees it."""

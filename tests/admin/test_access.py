@@ -1,0 +1,107 @@
+"""Who sees what, and that nobody changes anything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from carrot import clock
+from carrot.models import MessageLog, Status, StrayMessage, WorkerProcess
+
+from .conftest import LISTS, OTHERS, LogIn, MakeTask, list_url, page_url, text_of
+
+
+@pytest.fixture
+def urls(make_task: MakeTask, worker: WorkerProcess) -> list[str]:
+    """Every page of the monitor."""
+    stray = StrayMessage.objects.create(received_at=clock.now(), queue="q", reason="no JSON", body="{")
+    pages = [page_url(make_task(status=status)) for status in Status]
+    pages += [f"/admin/carrot/workerprocess/{worker.pk}/change/", f"/admin/carrot/straymessage/{stray.pk}/change/"]
+    return [*map(list_url, LISTS), *map(list_url, OTHERS), *pages, *(url.replace("change", "history") for url in pages)]
+
+
+def test_anybody_has_to_log_in(client: Client, urls: list[str]) -> None:
+    for url in ["/admin/carrot/", *urls]:
+        response = client.get(url)
+        assert response.status_code == 302
+        assert response["Location"].startswith("/admin/login/"), url
+
+
+def test_staff_without_permission_see_nothing(log_in: LogIn, urls: list[str]) -> None:
+    client = log_in()
+
+    assert client.get("/admin/carrot/").status_code == 404
+    for url in urls:
+        assert client.get(url).status_code == 403, url
+
+
+def test_permission_for_one_model_opens_no_other(log_in: LogIn, urls: list[str]) -> None:
+    client = log_in("view_workerprocess")
+
+    for url in urls:
+        assert client.get(url).status_code == (200 if "/workerprocess/" in url else 403), url
+
+
+def test_viewers_see_every_page_and_every_list(viewer: Client, urls: list[str]) -> None:
+    index = text_of(viewer.get("/admin/carrot/"))
+
+    for url in urls:
+        assert viewer.get(url).status_code == 200, url
+    for name in (*LISTS, *OTHERS):
+        assert f'href="{list_url(name)}"' in index
+
+
+def test_the_lists_have_no_permissions_of_their_own(db: None) -> None:
+    from django.contrib.auth.models import Permission
+
+    names = set(Permission.objects.filter(content_type__app_label="carrot").values_list("codename", flat=True))
+
+    assert not [name for name in names for proxy in LISTS if name.endswith(f"_{proxy}") and proxy != "messagelog"]
+    assert "view_messagelog" in names
+
+
+def test_nobody_can_add_change_or_delete(log_in: LogIn, urls: list[str], make_task: MakeTask) -> None:
+    client = log_in(superuser=True)
+    before = list(MessageLog.objects.values())
+    task = make_task(status=Status.FAILED)
+
+    for name in (*LISTS, *OTHERS):
+        assert client.get(f"{list_url(name)}add/").status_code == 403
+        assert client.post(f"{list_url(name)}add/", {"task": "os.system"}).status_code == 403
+        assert client.post(f"{list_url(name)}{task.pk}/delete/", {"post": "yes"}).status_code in (302, 403, 404)
+        client.post(list_url(name), {"action": "delete_selected", "_selected_action": [task.pk], "post": "yes"})
+    assert client.post(page_url(task), {"task": "os.system", "status": "PUBLISHED"}).status_code == 403
+
+    assert list(MessageLog.objects.exclude(pk=task.pk).values()) == before
+    assert MessageLog.objects.get(pk=task.pk).status == Status.FAILED
+
+
+def test_looking_changes_nothing(viewer: Client, urls: list[str]) -> None:
+    def everything() -> list[Any]:
+        return [list(model.objects.order_by("pk").values()) for model in (MessageLog, WorkerProcess, StrayMessage)]
+
+    before = everything()
+    for url in urls:
+        viewer.get(url)
+
+    assert everything() == before
+    assert User.objects.count() == 1
+
+
+def test_the_service_does_not_need_the_admin() -> None:
+    """Models, services and the management command come without carrot.admin and django.contrib.admin."""
+    code = (
+        "import sys, django\n"
+        "from django.conf import settings\n"
+        "settings.configure(INSTALLED_APPS=['carrot'], CARROT={'default_broker': 'database://'},\n"
+        "    DATABASES={'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': ':memory:'}})\n"
+        "django.setup()\n"
+        "import carrot.service, carrot.services, carrot.management.commands.carrot\n"
+        "assert not [name for name in sys.modules if name.startswith(('carrot.admin', 'django.contrib.admin'))]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,79 @@
+"""Masks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from carrot.admin.redaction import MASK, Redaction, url_passwords_masked
+from carrot.models import Origin
+
+
+def test_values_are_masked_by_the_names_of_their_keys_at_any_depth() -> None:
+    value = {"a": [{"token": [1, 2]}, "x"], "API_key": None, "keep": {"me": 1.5}}
+
+    assert Redaction().value(value) == {"a": [{"token": MASK}, "x"], "API_key": MASK, "keep": {"me": 1.5}}
+
+
+def test_positional_arguments_are_masked_by_the_names_of_their_parameters() -> None:
+    shown = Redaction().positional("tests.admin.samples.log_in", Origin.CODE, ["anna", "pw", {"secret": 1}])
+
+    assert shown.values == ["anna", MASK, {"secret": MASK}]
+    assert not shown.hidden
+
+
+@pytest.mark.parametrize(
+    ("task", "origin"),
+    [("no.such.module.f", Origin.CODE), ("tests.admin.samples.gone", Origin.CODE), ("", Origin.CODE)]
+    + [("tests.admin.samples.greet", origin) for origin in (Origin.ADMIN, Origin.MESSAGE)],
+)
+def test_positional_arguments_without_known_names_are_hidden(task: str, origin: str) -> None:
+    shown = Redaction().positional(task, origin, [1, "b"])
+
+    assert (shown.values, shown.hidden) == ([MASK, MASK], True)
+    assert Redaction().positional(task, origin, []).hidden is False
+
+
+def test_a_row_of_foreign_origin_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def importing(path: str) -> tuple[str, ...]:
+        raise AssertionError(path)
+
+    monkeypatch.setattr("carrot.registry.parameter_names", importing)
+
+    assert Redaction().parameters("antigravity.fly", Origin.MESSAGE) is None
+
+
+def test_nothing_is_masked_by_name_where_the_project_wants_it_so(settings: Any) -> None:
+    settings.CARROT = {"default_broker": "database://", "redact": []}
+
+    assert Redaction().positional("no.such.f", Origin.CODE, ["a", {"password": 1}]).values == ["a", {"password": 1}]
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("amqp://guest:guest@host:5672/%2f", f"amqp://guest:{MASK}@host:5672/%2f"),
+        ("postgres://app:p/w#1@host/db failed", f"postgres://app:{MASK}@host/db failed"),
+        ("redis://:pw@host", f"redis://:{MASK}@host"),
+        ("http://host:8080/people/me@example.com", "http://host:8080/people/me@example.com"),
+        ("http://host/a:b@c", "http://host/a:b@c"),
+        ("me@example.com: hello", "me@example.com: hello"),
+        ("a://u:p@h b://u:q@h", f"a://u:{MASK}@h b://u:{MASK}@h"),
+    ],
+)
+def test_passwords_in_urls_are_masked(text: str, masked: str) -> None:
+    assert url_passwords_masked(text) == masked
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ('{"password": "a, b", "x": 1', f'{{"password": "{MASK}", "x": 1'),
+        ('{"x": {"token": [1, 2', f'{{"x": {{"token": "{MASK}"'),
+        ('{"secret": "cut off', f'{{"secret": "{MASK}"'),
+        ("hello", "hello"),
+    ],
+)
+def test_secrets_are_masked_in_json_that_was_cut(text: str, masked: str) -> None:
+    assert Redaction().text(text) == masked

@@ -1,0 +1,122 @@
+"""UPDATE … RETURNING through the ORM, and the two statements in its place."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import connection, transaction
+from django.db.models import Exists, F
+
+from carrot.database import closing
+from carrot.models import MessageLog, WorkerProcess, returning
+from carrot.models.returning import update_returning
+from tests.rows import claim_of, new_row, new_worker
+
+
+@pytest.fixture(params=["RETURNING", "SELECT FOR UPDATE"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Both ways, on whatever database: the second is that of MySQL."""
+    if request.param != "RETURNING":
+        monkeypatch.setattr(returning, "_has_returning", lambda _connection: False)
+    yield request.param
+
+
+pytestmark = pytest.mark.django_db
+
+
+def test_it_changes_the_rows_and_returns_their_columns_as_a_query_would(way: str) -> None:
+    rows = [new_row(args=["é", {"a": 1}], priority=number) for number in range(3)]
+    chosen = MessageLog.objects.filter(priority__gte=1).order_by("pk")
+    found = update_returning(chosen, {"fence": F("fence") + 7, "note": "n"}, ("id", "uuid", "args", "fence", "note"))
+    assert sorted(found) == [(row.pk, row.uuid, ["é", {"a": 1}], 7, "n") for row in rows[1:]]
+    assert all(isinstance(values[1], UUID) for values in found)
+    rows[0].refresh_from_db()
+    assert (rows[0].fence, rows[0].note) == (0, "")
+
+
+def test_a_slice_is_respected_in_the_order_of_the_query(way: str) -> None:
+    for number in range(4):
+        new_row(priority=number)
+    found = update_returning(MessageLog.objects.order_by("-priority")[:2], {"note": "x"}, ("priority",))
+    assert sorted(found) == [(2,), (3,)]
+    assert MessageLog.objects.filter(note="x").count() == 2
+
+
+def test_nothing_changes_where_the_condition_outside_the_rows_does_not_hold(way: str) -> None:
+    new_row()
+    worker = new_worker(alive=False)
+    alive = Exists(WorkerProcess.objects.filter(pk=worker.pk, alive=True))
+    rows = MessageLog.objects.order_by("pk")
+    assert update_returning(rows, {"note": "x"}, ("id",), only_if=alive) == []
+    assert not MessageLog.objects.filter(note="x").exists()
+    WorkerProcess.objects.update(alive=True)
+    assert len(update_returning(rows, {"note": "x"}, ("id",), only_if=alive)) == 1
+
+
+def test_no_rows_are_an_empty_list(way: str) -> None:
+    assert update_returning(MessageLog.objects.order_by("pk"), {"note": "x"}, ("id",)) == []
+
+
+def test_claims_are_the_same_on_both_ways(way: str) -> None:
+    row = new_row(kwargs={"name": "Zoë"}, priority=3)
+    claim = claim_of(row)
+    assert (claim.kwargs, claim.fence, claim.tries, claim.priority) == ({"name": "Zoë"}, 1, 1, 3)
+    (returned,) = MessageLog.objects.hand_back([claim])
+    assert returned.fence == 1
+    (again,) = MessageLog.objects.claim_next("default", 5, new_worker().pk)
+    assert (again.id, again.fence, again.tries, again.hand_backs) == (row.pk, 2, 1, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has one lock for all")
+class TestLocks:
+    """What another transaction holds."""
+
+    @pytest.fixture
+    def held(self) -> Iterator[MessageLog]:
+        """A row that another transaction has locked until the test ends."""
+        row = new_row(note="held")
+        locked, ends = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with closing(), transaction.atomic():
+                list(MessageLog.objects.select_for_update().filter(pk=row.pk))
+                locked.set()
+                ends.wait(10.0)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert locked.wait(5.0)
+        yield row
+        ends.set()
+        thread.join()
+
+    def test_a_claim_of_the_embedded_broker_passes_over_it(self, held: MessageLog) -> None:
+        free = new_row()
+        assert [claim.id for claim in MessageLog.objects.claim_next("default", 10, new_worker().pk)] == [free.pk]
+
+    def test_two_relays_share_the_work(self, held: MessageLog) -> None:
+        free = new_row()
+        MessageLog.objects.filter(pk=free.pk).update(ring_at=free.publish_time)
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '2s'")
+        rung = MessageLog.objects.ring(["default"], again_in=10.0, broker="x", limit=10)
+        assert [row.pk for row in rung] == [free.pk]
+
+    def test_a_claim_of_arrived_messages_waits_for_it(self, held: MessageLog) -> None:
+        """Passing over it would acknowledge its message unclaimed."""
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '200ms'")
+        with pytest.raises(Exception, match="lock timeout"):
+            MessageLog.objects.claim([held.uuid], new_worker().pk)
+        connection.close()
+
+
+def test_a_claim_uses_no_more_statements_for_many_rows_than_for_one(django_assert_max_num_queries: Any) -> None:
+    rows, worker = [new_row() for _ in range(50)], new_worker()
+    with django_assert_max_num_queries(3):  # a savepoint around it where there are row locks
+        assert len(MessageLog.objects.claim([row.uuid for row in rows], worker.pk)) == 50
