@@ -100,7 +100,7 @@ class PidFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Removes the file, then gives up the lock: in this order, so that whoever gets it sees that the file is gone."""
+        """Removes the file, then gives up the lock: in this order, so that whoever gets it sees that it is gone."""
         if self._fd is None or self._owner != os.getpid():
             return
         if self._is_at_path(self._fd):

@@ -11,17 +11,9 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from carrot import conf, registry
-from carrot.exceptions import CarrotConfigException
+from carrot import registry
+from carrot.conf import get_settings
 from carrot.models import Status
-
-
-def settings() -> conf.CarrotSettings:
-    """The settings; the default ones where they are wrong, as the system check says that."""
-    try:
-        return conf.get_settings()
-    except CarrotConfigException:
-        return conf.CarrotSettings()
 
 
 class EqualityFilter(admin.SimpleListFilter):
@@ -58,7 +50,7 @@ class QueueFilter(EqualityFilter):
     parameter_name = field = "queue"
 
     def values(self) -> Iterable[tuple[str, Any]]:
-        return [(name, name) for name in settings().queues]
+        return [(name, name) for name in get_settings().queues]
 
 
 class TaskFilter(EqualityFilter):
@@ -81,7 +73,7 @@ class PriorityFilter(EqualityFilter):
     closed = True
 
     def values(self) -> Iterable[tuple[str, Any]]:
-        return [(str(number), number) for number in range(settings().max_priority, -1, -1)]
+        return [(str(number), number) for number in range(get_settings().max_priority, -1, -1)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
         value = self.value()
@@ -97,7 +89,7 @@ class VirtualHostFilter(EqualityFilter):
     closed = True
 
     def values(self) -> Iterable[tuple[str, Any]]:
-        addresses = dict.fromkeys(queue.host.address for queue in settings().queues.values())
+        addresses = dict.fromkeys(queue.host.address for queue in get_settings().queues.values())
         return [(address, address) for address in addresses]
 
 

@@ -13,6 +13,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from carrot.admin import display
+from carrot.admin.access import guarded
 from carrot.admin.changelist import MonitorChangeList
 from carrot.admin.filters import parameters_of
 from carrot.admin.paginator import BoundedPaginator
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
 else:
     ModelAdmin = admin.ModelAdmin
+
+
+#: The views of a ``ModelAdmin``, each with a URL of its own.
+VIEWS = ("changelist_view", "add_view", "change_view", "delete_view", "history_view")
 
 
 class ReadOnlyAdmin(ModelAdmin):
@@ -41,6 +46,11 @@ class ReadOnlyAdmin(ModelAdmin):
 
     class Media:
         css = {"all": ("carrot/monitor.css",)}
+
+    def __init__(self, model: type[Model], admin_site: admin.AdminSite) -> None:
+        super().__init__(model, admin_site)
+        for name in VIEWS:
+            setattr(self, name, guarded(getattr(self, name)))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return MonitorChangeList

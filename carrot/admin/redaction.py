@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from carrot import conf, registry
-from carrot.exceptions import CarrotConfigException
+from carrot import registry
+from carrot.conf import get_settings
 from carrot.models import Origin
 
 MASK = "••••••"
@@ -37,7 +37,7 @@ class Redaction:
     """The masks of one page: reads the settings once, and looks up each function once."""
 
     def __init__(self) -> None:
-        self.patterns = patterns()
+        self.patterns = get_settings().redact
         self._compiled = [re.compile(pattern, re.IGNORECASE) for pattern in self.patterns]
         self._names: dict[tuple[str, bool], tuple[str, ...] | None] = {}
 
@@ -95,14 +95,6 @@ class Redaction:
             return f'"{key}"{colon}{_PAIR.sub(masked, value) if value[0] in "[{" else value}'
 
         return url_passwords_masked(_PAIR.sub(masked, text))
-
-
-def patterns() -> tuple[str, ...]:
-    """The patterns of secret names; the default ones where the settings are wrong."""
-    try:
-        return conf.get_settings().redact
-    except CarrotConfigException:
-        return conf.CarrotSettings.redact
 
 
 def url_passwords_masked(text: str) -> str:

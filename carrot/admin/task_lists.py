@@ -18,10 +18,11 @@ from django.utils.translation import gettext_lazy
 from carrot import clock
 from carrot.admin import display, search
 from carrot.admin.changelist import MonitorChangeList, TaskChangeList, task_url
-from carrot.admin.filters import PriorityFilter, QueueFilter, TaskFilter, VirtualHostFilter, settings
+from carrot.admin.filters import PriorityFilter, QueueFilter, TaskFilter, VirtualHostFilter
 from carrot.admin.ranges import MomentRangeFilter
 from carrot.admin.read_only import ReadOnlyAdmin
 from carrot.admin.redaction import Redaction, url_passwords_masked
+from carrot.conf import get_settings
 from carrot.models import WorkerProcess
 
 #: How a service is started; lists that wait for one say so.
@@ -163,7 +164,7 @@ class TaskListAdmin(ReadOnlyAdmin):
 
 def queue_text(queue: str, broker: str) -> SafeString:
     """A queue, with a word where the settings do not have it (any more)."""
-    if queue in settings().queues:
+    if queue in get_settings().queues:
         return format_html('<span title="{}">{}</span>', broker, queue)
     return format_html(
         '<span title="{}">{}</span> <span class="carrot-warning">{}</span>', broker, queue, _("not in the settings")

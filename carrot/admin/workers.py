@@ -17,10 +17,11 @@ from django.utils.translation import gettext_lazy
 from carrot import clock
 from carrot.admin import display
 from carrot.admin.changelist import task_url
-from carrot.admin.filters import EqualityFilter, settings
+from carrot.admin.filters import EqualityFilter
 from carrot.admin.read_only import ReadOnlyAdmin
 from carrot.admin.redaction import url_passwords_masked
 from carrot.admin.task_lists import START
+from carrot.conf import get_settings
 from carrot.models import MessageLog, Status, WorkerProcess
 
 #: Running tasks that the page of a worker lists.
@@ -42,7 +43,7 @@ class AliveFilter(EqualityFilter):
 
 @admin.register(WorkerProcess)
 class WorkerProcessAdmin(ReadOnlyAdmin):
-    list_display = ("name", "state_and_news", "queues", "concurrency", "started", "heartbeat", "version")
+    list_display = ("name", "state_and_news", "queues", "concurrency", "started", "heartbeat")
     list_filter = (AliveFilter,)
     search_fields = ("host", "queues", "ending", "notice")
     sortable_by = ("started",)
@@ -72,7 +73,7 @@ class WorkerProcessAdmin(ReadOnlyAdmin):
                 ending,
             )
         silent = clock.now() - worker.beat_at
-        if silent > timedelta(seconds=settings().lease):
+        if silent > timedelta(seconds=get_settings().lease):
             text = _("silent for %s") % display.duration(silent.total_seconds())
             return format_html('<span class="carrot-status carrot-status-failed">{}</span>', text)
         return format_html('<span class="carrot-status carrot-status-completed">{}</span>', _("alive"))

@@ -44,8 +44,9 @@ class JSONTextField(_TextField):
             return value  # type: ignore[no-any-return]
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
-    def value_to_string(self, obj: models.Model) -> str:
-        return self.get_prep_value(self.value_from_object(obj)) or ""
+    def value_to_string(self, obj: models.Model) -> Any:
+        """The value itself, as Django's own JSONField: a fixture holds JSON, not a text of it."""
+        return self.value_from_object(obj)
 
     def validate(self, value: Any, model_instance: models.Model | None) -> None:
         super().validate(value, model_instance)

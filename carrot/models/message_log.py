@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from carrot import clock
+from carrot.message import Message, uuid7
 from carrot.models.columns import JSONTextField, PartialIndex
 from carrot.models.managers import PrimaryManager
 from carrot.models.transitions import MessageLogQuerySet
-
-if TYPE_CHECKING:
-    from carrot.message import Message
 
 #: Seconds a new row waits before the relay rings it, if the publisher has not reported a confirm by then. Longer than
 #: a confirm and the publisher's one-second batching of its reports take, so that a healthy system never rings twice.
@@ -47,7 +45,7 @@ class Origin(models.TextChoices):
 class MessageLog(models.Model):
     """One task. Rows change only through the verbs of :class:`~carrot.models.transitions.MessageLogQuerySet`."""
 
-    uuid = models.UUIDField(_("message id"), unique=True, editable=False)
+    uuid = models.UUIDField(_("message id"), unique=True, editable=False, default=uuid7)
     status = models.CharField(_("status"), max_length=11, choices=Status.choices, default=Status.PUBLISHED)
     origin = models.CharField(_("origin"), max_length=8, choices=Origin.choices, default=Origin.CODE)
 
@@ -61,11 +59,11 @@ class MessageLog(models.Model):
     routing_key = models.CharField(_("routing key"), max_length=255, blank=True)
     priority = models.PositiveSmallIntegerField(_("priority"), default=0)
 
-    publish_time = models.DateTimeField(_("published"))
+    publish_time = models.DateTimeField(_("published"), default=clock.now)
     start_time = models.DateTimeField(_("started"), null=True, blank=True)
     completion_time = models.DateTimeField(_("completed"), null=True, blank=True)
     failure_time = models.DateTimeField(_("failed"), null=True, blank=True)
-    state_at = models.DateTimeField(_("last change of status"))
+    state_at = models.DateTimeField(_("last change of status"), default=clock.now)
 
     #: When the relay rings this row. NULL in a PUBLISHED row: a message is believed to be in the broker (or the row
     #: itself is the message, on the embedded broker). In a WAITING row: the time it becomes due.
@@ -145,8 +143,6 @@ class MessageLog(models.Model):
 
     def to_message(self) -> Message:
         """The message that rings this row (again)."""
-        from carrot.message import Message  # the layer below models; imported here to keep model loading light
-
         return Message(
             uuid=self.uuid,
             task=self.task,

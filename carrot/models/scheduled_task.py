@@ -245,6 +245,8 @@ class ScheduledTask(models.Model):
         errors.update(self._argument_errors("task" not in errors))
         if errors:
             raise ValidationError(errors)
+        if (self.priority or 0) > MAX_PRIORITY:
+            return  # told by the field itself
         try:
             self.to_message()
         except PublishError as error:

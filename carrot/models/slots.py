@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import OperationalError, connections, models, router, transaction
 from django.db.models import Case, F, Q, Value, When
@@ -41,6 +41,8 @@ MAX_NAME = 200
 
 #: What makes the slots; written by a fresh grid.
 GRID = ("anchor", "period", "next_run")
+#: What is written for a slot that was taken, besides ``last_slot``.
+HANDLED = ("next_run", "last_run", "last_message", "problem")
 
 
 def parse_interval(interval: object) -> tuple[str, int]:
@@ -93,9 +95,23 @@ class ScheduledTaskQuerySet(models.QuerySet["ScheduledTask"]):
         Compares again: where one of them is no longer due, somebody else has taken its slot. Raises
         ``OperationalError`` then, and the caller's transaction takes nothing.
         """
-        names = ["next_run", "last_slot", "last_run", "last_message", "problem"]
-        if self.due(now).bulk_update(rows, names) != len(rows):
+        if not rows:
+            return
+        ours = self.due(now).filter(pk__in=[row.pk for row in rows])
+        if ours.update(last_slot=F("next_run")) != len(rows):
             raise OperationalError("Another service has taken a slot that was locked here; nothing was published.")
+        # One short statement for each row, sent together. As one statement (CASE for each value, as bulk_update writes
+        # it) 1,000 rows take PostgreSQL two seconds.
+        connection = connections[self.db_for_change()]
+        quote = connection.ops.quote_name
+        fields: list[Any] = [self.model._meta.get_field(name) for name in (*HANDLED, "id")]
+        values = ", ".join(f"{quote(field.column)} = %s" for field in fields[:-1])
+        sql = f"UPDATE {quote(self.model._meta.db_table)} SET {values} WHERE {quote('id')} = %s"  # noqa: S608
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                sql,
+                [[field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields] for row in rows],
+            )
 
     def enable(self) -> int:
         """Inactive -> active, on a fresh grid: the first run comes one interval from now. Returns how many."""

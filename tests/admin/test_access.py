@@ -93,6 +93,63 @@ def test_looking_changes_nothing(viewer: Client, urls: list[str]) -> None:
     assert User.objects.count() == 1
 
 
+# -- the project's own decorators ------------------------------------------------------------------------------------
+
+
+def guard(*names: str) -> dict[str, Any]:
+    return {
+        "default_broker": "database://",
+        "monitor_authentication": [f"tests.admin.decorators.{name}" for name in names],
+    }
+
+
+def test_decorators_close_every_page(viewer: Client, urls: list[str], settings: Any) -> None:
+    settings.CARROT = guard("nobody")
+    for url in urls:
+        assert viewer.get(url).status_code == 451, url
+        assert viewer.post(url).status_code == 451, url
+
+    settings.CARROT = guard("everybody")
+    for url in urls:
+        assert viewer.get(url).status_code == 200, url
+
+
+def test_the_last_decorator_is_outermost(viewer: Client, urls: list[str], settings: Any) -> None:
+    settings.CARROT = guard("nobody", "everybody")
+    response = viewer.get(urls[0])
+    assert (response.status_code, response["X-Everybody"]) == (451, "yes")
+
+    settings.CARROT = guard("everybody", "nobody")
+    assert "X-Everybody" not in viewer.get(urls[0])
+
+
+def test_decorators_come_after_the_login(client: Client, urls: list[str], settings: Any) -> None:
+    settings.CARROT = guard("nobody")
+
+    for url in urls:
+        assert client.get(url).status_code == 302, url
+
+
+def test_decorators_close_the_numbers_of_the_first_page(viewer: Client, make_task: MakeTask, settings: Any) -> None:
+    make_task()
+    assert "carrot-number" in text_of(viewer.get("/admin/carrot/"))
+
+    settings.CARROT = guard("nobody")
+    assert "carrot-number" not in text_of(viewer.get("/admin/carrot/"))
+
+
+@pytest.mark.parametrize("wrong", [guard("no_such_name"), {"default_broker": "nonsense://"}])
+def test_settings_that_cannot_be_used_are_no_open_door(
+    viewer: Client, urls: list[str], settings: Any, wrong: dict[str, Any]
+) -> None:
+    settings.CARROT = wrong
+    viewer.raise_request_exception = False
+
+    for url in ["/admin/carrot/", *urls]:
+        assert viewer.get(url).status_code == 500, url
+    assert viewer.get("/admin/").status_code == 200
+
+
 def test_the_service_does_not_need_the_admin() -> None:
     """Models, services and the management command come without carrot.admin and django.contrib.admin."""
     code = (

@@ -12,8 +12,8 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from django.db import DataError, IntegrityError, transaction
 from django.db import Error as DatabaseFailure
-from django.db import transaction
 
 from carrot import clock, database
 from carrot.brokers.amqp.inbox import FOREIGN, MARKER, STRAY, TASK, Read, read
@@ -111,6 +111,8 @@ class Intake:
                 if row is None:
                     return one._replace(kind=STRAY, reason="the consumer's get_message_log() made no task of it")
                 self._enter(row, uuid)
+        except (DataError, IntegrityError) as error:  # of this row; no reason to wait for the database
+            return one._replace(kind=STRAY, reason=f"get_message_log() made a row that cannot be stored: {error}")
         except DatabaseFailure:
             raise
         except Exception as error:
@@ -126,7 +128,6 @@ class Intake:
         row.origin = Origin.MESSAGE
         row.status = Status.PUBLISHED
         row.broker, row.queue = self.queue.host.address, self.queue.name
-        row.publish_time = getattr(row, "publish_time", None) or now
         row.state_at, row.ring_at = now, now + timedelta(seconds=RING_GRACE)
         row.save()
 

@@ -1,0 +1,36 @@
+"""Who may come in: the project's own decorators, on top of the admin's login and permissions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.utils.module_loading import import_string
+
+from carrot import conf
+
+View = Callable[..., HttpResponseBase]
+
+
+def guarded(view: View) -> View:
+    """``view`` within the decorators of the setting ``monitor_authentication``, the last one outermost.
+
+    They are looked up at each request, and a setting that cannot be read or imported is an error: never an open door.
+    """
+
+    @wraps(view)
+    def guarded_view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        decorated = view
+        for path in conf.get_settings().monitor_authentication:
+            decorated = import_string(path)(decorated)
+        return decorated(request, *args, **kwargs)
+
+    return guarded_view
+
+
+def let_in(request: HttpRequest) -> bool:
+    """Whether the decorators let this request through, for what is shown on a page that is not ours."""
+    opened = HttpResponse()
+    return guarded(lambda request: opened)(request) is opened

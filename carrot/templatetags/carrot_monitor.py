@@ -1,0 +1,18 @@
+"""The tag of the monitor's first page, whose view is the admin's and has no place for data of ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+
+from carrot.admin.overview import Overview, overview_of
+
+register = template.Library()
+
+
+@register.simple_tag(takes_context=True)
+def carrot_overview(context: template.Context) -> Overview:
+    """The numbers of the lists, for the person who looks."""
+    app_list: Any = context.get("app_list", ())
+    return overview_of(context["request"], app_list)
