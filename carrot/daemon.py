@@ -81,7 +81,6 @@ def start(launch: Launch) -> int:
         os.close(reader)
         _become_daemon(launch, directory, _Word(writer))
     os.close(writer)
-    launch.log.close()
     try:
         word = _hear(reader)
     except BaseException:

@@ -23,6 +23,13 @@ def new_worker(**changes: Any) -> WorkerProcess:
 
 def new_row(**changes: Any) -> MessageLog:
     """A row that waits in the queue ``default``, without a bell, as on the embedded broker or once confirmed."""
+    row = unsaved_row(**changes)
+    row.save(force_insert=True)
+    return row
+
+
+def unsaved_row(**changes: Any) -> MessageLog:
+    """The same, not saved yet."""
     now = clock.now()
     values = {
         "uuid": uuid7(),
@@ -34,7 +41,7 @@ def new_row(**changes: Any) -> MessageLog:
         "publish_time": now,
         "state_at": now,
     }
-    return MessageLog.objects.create(**{**values, **changes})
+    return MessageLog(**{**values, **changes})
 
 
 def in_seconds(seconds: float) -> Any:

@@ -46,6 +46,7 @@ CARROT = {
     ],
     "task_modules": ["library.tasks"],
 }
+SILENCED_SYSTEM_CHECKS = ["carrot.W002"]  # there is no queue "default": every task of this site names its own
 
 DATABASES = {
     "default": {
@@ -85,4 +86,5 @@ TEMPLATES = [
 ROOT_URLCONF = "project.urls"
 STATIC_URL = "static/"
 USE_TZ = True
+TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -1,7 +1,7 @@
 """What must be true of the rows whatever happened: the invariants W and O, and that every claim is accounted for.
 
-    W   every PUBLISHED or WAITING row has exactly one armed wake-up
-    O   every IN_PROGRESS row is in the memory of a live worker, or somebody will release it
+W   every PUBLISHED or WAITING row has exactly one armed wake-up
+O   every IN_PROGRESS row is in the memory of a live worker, or somebody will release it
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def wait_for_rest(site: Project, timeout: float = 60.0) -> None:
 def check_stopped(site: Project) -> None:
     """With no service running and its workers gone in order: O without exception, and W against the broker's queue.
 
-    Every row that believes in a message must have it in the queue. (Surplus messages are harmless: a bell for a final row.)
+    Every row that believes in a message must have it in the queue. Surplus messages are harmless: bells of final rows.
     """
     check_always(site)
     assert site.sql("SELECT id FROM carrot_messagelog WHERE status = 'IN_PROGRESS'") == []
@@ -77,7 +77,7 @@ def check_completed_once(site: Project, runs: Counter[str], names: list[str]) ->
     """Every task of ``names`` has exactly one completed row and ran exactly once."""
     rows = Counter(name_of(row) for row in site.sql("SELECT args FROM carrot_messagelog WHERE status = 'COMPLETED'"))
     wrong = {name: (rows[name], runs[name]) for name in names if (rows[name], runs[name]) != (1, 1)}
-    assert not wrong, f"{len(wrong)} of {len(names)} tasks; (completed rows, runs) of some: {dict(list(wrong.items())[:5])}"
+    assert not wrong, f"{len(wrong)} of {len(names)} tasks; (completed rows, runs): {dict(list(wrong.items())[:5])}"
 
 
 def name_of(row: dict[str, Any]) -> str:

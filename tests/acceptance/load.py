@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,23 +48,32 @@ class Latencies:
 
 
 class Load:
-    """Publishes ``note(journal, NAME)`` again and again until ``finish``."""
+    """Publishes ``note(journal, NAME)`` again and again until ``finish``; ended with the block whatever happens."""
 
     def __init__(self, site: Project, journal: Journal) -> None:
         self._site = site
         self._ledger = site.directory / "ledger"
         self._end = site.directory / "load.end"
         self._output = site.directory / "load.out"
+        self._result = site.directory / "load.json"
         self._ledger.touch()
         with open(self._output, "wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.acceptance.load", journal.path, self._ledger, self._end],
+                [sys.executable, "-m", "tests.acceptance.load", journal.path, self._ledger, self._end, self._result],
                 env=site.env,
                 cwd=site.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
+
+    def __enter__(self) -> Load:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait(10.0)
 
     def committed(self) -> list[str]:
         """The names of the tasks whose publication returned."""
@@ -76,11 +85,18 @@ class Load:
 
     def go_on(self, count: int, timeout: float = 40.0) -> None:
         """Wait until ``count`` more tasks are published."""
-        before = len(self.committed())
+        self._wait_for(lambda: len(self.committed()), count, timeout, "published")
+
+    def work_goes_on(self, count: int, timeout: float = 40.0) -> None:
+        """Wait until ``count`` more tasks are COMPLETED."""
+        self._wait_for(lambda: completed(self._site), count, timeout, "completed")
+
+    def _wait_for(self, counted: Callable[[], int], count: int, timeout: float, what: str) -> None:
+        goal = counted() + count
         self._site.wait_until(
-            lambda: self._process.poll() is not None or len(self.committed()) >= before + count,
+            lambda: self._process.poll() is not None or counted() >= goal,
             timeout,
-            f"{count} more tasks published\n{self._output.read_text()}",
+            f"{count} more tasks {what} ({counted()} of {goal}, {len(self.committed())} published)",
         )
         assert self._process.poll() is None, self._output.read_text()
 
@@ -88,8 +104,7 @@ class Load:
         """End the process; fail if publishing failed in it."""
         self._end.touch()
         assert self._process.wait(30.0) == 0, self._output.read_text()
-        words = self._output.read_text().splitlines()[-1]
-        return Latencies(**json.loads(words))
+        return Latencies(**json.loads(self._result.read_text()))
 
     def _names(self, what: str) -> list[str]:
         split = [line.split() for line in self._ledger.read_text().splitlines() if line.endswith(".")]
@@ -99,12 +114,6 @@ class Load:
 def completed(site: Project) -> int:
     """How many tasks are COMPLETED."""
     return int(site.sql("SELECT count(*) AS n FROM carrot_messagelog WHERE status = 'COMPLETED'")[0]["n"])
-
-
-def work_goes_on(site: Project, count: int, timeout: float = 40.0) -> None:
-    """Wait until ``count`` more tasks are COMPLETED."""
-    goal = completed(site) + count
-    site.wait_until(lambda: completed(site) >= goal, timeout, f"{count} more tasks completed")
 
 
 def publish_all(site: Project, calls: Sequence[tuple[object, ...]], confirmed: bool = False) -> None:
@@ -125,8 +134,8 @@ def publish_all(site: Project, calls: Sequence[tuple[object, ...]], confirmed: b
     site.python(code)
 
 
-def main(journal: str, ledger: str, end: str) -> None:
-    """Publish until the file ``end`` exists; print the latencies."""
+def main(journal: str, ledger: str, end: str, result: str) -> None:
+    """Publish until the file ``end`` exists; write the latencies into the file ``result``."""
     import django
 
     django.setup()
@@ -143,7 +152,8 @@ def main(journal: str, ledger: str, end: str) -> None:
             try:
                 publish_message(note, journal, name)
                 kind = "committed"
-            except Error:
+            except Error as error:
+                print(f"{name}: {error}")
                 # The fate of the commit is not known. As at the end of a web request, the connection is thrown away.
                 kind = "unknown"
                 connection.close()
@@ -151,7 +161,7 @@ def main(journal: str, ledger: str, end: str) -> None:
             book.write(f"{kind} {name} .\n")
             time.sleep(PAUSE if kind == "committed" else 0.1)
     took.sort()
-    print(json.dumps({"calls": len(took), "p99": took[int(len(took) * 0.99)], "longest": took[-1]}))
+    Path(result).write_text(json.dumps({"calls": len(took), "p99": took[int(len(took) * 0.99)], "longest": took[-1]}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``scripts/demo`` as people run it: a copy of the checkout, in a path with a space, and nothing shared with this one."""
+"""``scripts/demo`` as people run it: in a copy of the checkout, in a path with spaces."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance import invariants
 from tests.acceptance.combinations import on_postgresql_and_rabbitmq, on_rabbitmq
-from tests.acceptance.load import Journal, Latencies, Load, publish_all, work_goes_on
+from tests.acceptance.load import Journal, Latencies, Load, publish_all
 from tests.project import Broker, Database, Project, ProjectFactory
 from tests.servers import RabbitMQ
 
@@ -42,17 +42,17 @@ def run_with_an_outage(
     site = project(database=database, broker="amqp")
     journal = Journal(site)
     site.service("--processes", "2").wait_ready()
-    load = Load(site, journal)
-    work_goes_on(site, 100)
-    away_at = time.monotonic()
-    end()
-    load.go_on(100)
-    while time.monotonic() < away_at + seconds:  # how long it is away is the fault itself, not a wait for something
-        load.go_on(10)
-    begin()
-    work_goes_on(site, 100)
-    load.go_on(50)
-    check_never_waited(load.finish(), database)
+    with Load(site, journal) as load:
+        load.work_goes_on(100)
+        away_at = time.monotonic()
+        end()
+        load.go_on(100)
+        while time.monotonic() < away_at + seconds:  # how long it is away is the fault, not a wait for something
+            load.go_on(10)
+        begin()
+        load.work_goes_on(100)
+        load.go_on(50)
+        check_never_waited(load.finish(), database)
     check_all_ran_once(site, journal, load)
 
 
@@ -86,12 +86,12 @@ def test_closing_all_connections_again_and_again_loses_nothing_and_runs_nothing_
     site = project(database=database, broker=broker)
     journal = Journal(site)
     site.service("--processes", "2").wait_ready()
-    load = Load(site, journal)
-    work_goes_on(site, 50)
-    for _ in range(3):
-        rabbitmq.close_all_connections("a test", vhost_of(site))
-        work_goes_on(site, 50)
-    check_never_waited(load.finish(), database)
+    with Load(site, journal) as load:
+        load.work_goes_on(50)
+        for _ in range(3):
+            rabbitmq.close_all_connections("a test", vhost_of(site))
+            load.work_goes_on(50)
+        check_never_waited(load.finish(), database)
     check_all_ran_once(site, journal, load)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance import invariants
 from tests.acceptance.combinations import corners, everywhere, on_postgresql
-from tests.acceptance.load import Journal, Load, completed, publish_all, work_goes_on
+from tests.acceptance.load import Journal, Load, completed, publish_all
 from tests.project import Broker, Database, Project, ProjectFactory
 from tests.servers.process import Process, session_members, wait_until
 from tests.service import Service
@@ -140,15 +140,15 @@ def test_a_service_stopped_under_load_loses_nothing_and_runs_nothing_twice(
 ) -> None:
     site = project(database=database, broker=broker, queues=FOUR_THREADS)
     journal = Journal(site)
-    load = Load(site, journal)
-    for _ in range(3):
-        service = site.service("--processes", "2")
-        service.wait_ready()
-        work_goes_on(site, 100)
-        assert service.stop() == 0, service.output()
-        assert site.sql("SELECT id FROM carrot_messagelog WHERE status = 'IN_PROGRESS'") == []
-        assert living_workers(site) == []
-    load.finish()
+    with Load(site, journal) as load:
+        for _ in range(3):
+            service = site.service("--processes", "2")
+            service.wait_ready()
+            load.work_goes_on(100)
+            assert service.stop() == 0, service.output()
+            assert site.sql("SELECT id FROM carrot_messagelog WHERE status = 'IN_PROGRESS'") == []
+            assert living_workers(site) == []
+        load.finish()
     if broker == "amqp":
         invariants.check_bells(site)
     names = load.committed()
@@ -196,7 +196,11 @@ def test_a_task_that_kills_its_worker_fails_after_three_and_its_neighbours_compl
     names = [f"n{n}" for n in range(40)]
     publish_all(
         site,
-        [*((EFFECT, name) for name in names[:20]), ("tests.app.tasks.kill_self",), *((EFFECT, name) for name in names[20:])],
+        [
+            *((EFFECT, name) for name in names[:20]),
+            ("tests.app.tasks.kill_self",),
+            *((EFFECT, name) for name in names[20:]),
+        ],
     )
     wait_begun(site, journal, "neighbour", times=2)
     gate.touch()
@@ -260,14 +264,16 @@ def test_tasks_of_a_service_frozen_for_longer_than_its_lease_run_elsewhere_and_i
 
 def freeze(site: Project, service: Service) -> list[Process]:
     """SIGSTOP every process of a service at a moment when none of them is within a transaction."""
+    within = (
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND state IN ('active', 'idle in transaction')"
+    )
     deadline = time.monotonic() + 30.0
     while time.monotonic() < deadline:
         members = session_members(service.pid)
         for member in members:
             member.signal(signal.SIGSTOP)
-        idle = "state = 'idle in transaction' OR state = 'active'"
-        clients = f"datname = current_database() AND pid <> pg_backend_pid() AND ({idle})"
-        if wait_until(lambda: not site.sql(f"SELECT 1 FROM pg_stat_activity WHERE {clients}"), 0.3):
+        if wait_until(lambda: not site.sql(within), 0.3):
             return members
         for member in members:
             member.signal(signal.SIGCONT)

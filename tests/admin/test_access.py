@@ -93,6 +93,18 @@ def test_looking_changes_nothing(viewer: Client, urls: list[str]) -> None:
     assert User.objects.count() == 1
 
 
+def test_every_page_works_on_a_site_without_the_stock_admin(
+    viewer: Client, urls: list[str], make_task: MakeTask, settings: Any
+) -> None:
+    settings.ROOT_URLCONF = "tests.admin.own_site"
+    make_task(status=Status.FAILED, exception="ValueError")
+
+    for url in ["/admin/carrot/", *urls]:
+        text = text_of(viewer.get(url.replace("/admin/", "/tasks/", 1)))
+        assert 'href="/admin/' not in text
+    assert viewer.get("/admin/carrot/").status_code == 404
+
+
 # -- the project's own decorators ------------------------------------------------------------------------------------
 
 

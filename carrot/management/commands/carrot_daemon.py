@@ -80,9 +80,12 @@ class Command(BaseCommand):
             daemon.stop(pidfile, self._say, hard=options["hard"])
             return
         launch = self._launch(pidfile, options)  # before the stop: what cannot start again is not stopped
-        if mode == "restart":
-            daemon.stop(pidfile, self._say, hard=options["hard"])
-        pid = daemon.start(launch)
+        try:
+            if mode == "restart":
+                daemon.stop(pidfile, self._say, hard=options["hard"])
+            pid = daemon.start(launch)
+        finally:
+            launch.log.close()
         self._say(f"carrot has started: process {pid}, log file {launch.log.baseFilename}, pid file {pidfile.path}")
 
     def _launch(self, pidfile: PidFile, options: dict[str, Any]) -> Launch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sys
 import time
@@ -35,6 +36,8 @@ BROKER_PATIENCE, START_PATIENCE, WORK_PATIENCE = 7.0, 60.0, 120.0
 SERVICE_GRACE = 50.0
 #: Problems that are repeated after the tables.
 SHOWN = 10
+#: An error in the log of the service that is not the failure of a task.
+OWN_ERROR = re.compile(r" (ERROR|CRITICAL) (?!carrot\.tasks:)|^Traceback")
 FINAL = ("COMPLETED", "FAILED", "CANCELLED")
 
 
@@ -66,7 +69,7 @@ class Command(BaseCommand):
                     self._say("Everything has ended.")
                     sys.exit(0 if staying else 130)
             if check:
-                status = self._verdict([*problems, *self._leftovers(service)])
+                status = self._verdict([*problems, *self._of_service(service)])
         except DemoError as error:
             self._say(f"\nscripts/demo: {error}", sys.stderr)
             status = 1
@@ -169,8 +172,13 @@ Ctrl+C ends everything.""")
             time.sleep(LOOK)
         return {row.pk: row for row in published}
 
-    def _leftovers(self, service: Child) -> list[str]:
-        return [] if service.status == 0 else [f"the service ended with status {service.status}:\n{service.tail()}"]
+    def _of_service(self, service: Child) -> list[str]:
+        """What was wrong with the service in its whole life: how it ended, and errors it logged of itself."""
+        problems = [] if service.status == 0 else [f"the service ended with status {service.status}:\n{service.tail()}"]
+        return [
+            *problems,
+            *(f"the service logged: {line}" for line in service.output().splitlines() if OWN_ERROR.search(line)),
+        ]
 
     def _verdict(self, problems: list[str]) -> int:
         if not problems:

@@ -1,0 +1,304 @@
+"""Who claims what and when, and what goes back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from carrot import claimer as module
+from carrot.board import Board, Slot
+from carrot.brokers.database import DatabaseBroker, DatabaseSubscription
+from carrot.claimer import Claimer, Lane
+from carrot.conf import get_queue
+from carrot.executor import Executor
+from carrot.models import MessageLog, Status
+from carrot.models.transitions import Claim, MessageLogQuerySet, Outcome
+from carrot.services import publish_message
+from tests.rows import ADD, claim_of, in_seconds, new_row, new_worker, status_of
+from tests.servers.process import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+HERE = __name__
+TIMEOUT = 10.0
+
+gate = threading.Event()
+together: list[int] = []
+most: list[int] = []
+
+
+def blocks(name: int = 0) -> None:
+    gate.wait(TIMEOUT)
+
+
+def counts() -> None:
+    together.append(1)
+    most.append(len(together))
+    threading.Event().wait(0.02)
+    together.pop()
+
+
+class Shop:
+    """A claimer with one queue, ``default`` on the embedded broker, and its executor."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self.worker = new_worker()
+        self.held: dict[int, Claim] = {}
+        self.full = False
+        self.slot: Slot = Board(1, threads).slots[0]
+        self.slot.prolong(float("inf"))
+        self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
+        queue = get_queue("default")
+        broker = DatabaseBroker(queue.host)
+        self.executor = Executor(
+            "default", threads, self.slot, 0, self._finished, self._ended, log_limit=4096, output_limit=4096
+        )
+        self.subscription = DatabaseSubscription(queue, lambda: self.claimer.wake())
+        self.lane = Lane("default", broker, self.subscription, self.executor)
+        self.claimer = Claimer(self.worker.pk, [self.lane], self.held, self.slot, lambda: self.full)
+
+    def _finished(self, outcome: Outcome, _error: BaseException | None) -> None:
+        self.held.pop(outcome.claim.id, None)
+        self.outcomes.put(outcome)
+
+    def _ended(self) -> None:
+        self.claimer.ended(self.lane)
+
+    def end(self) -> None:
+        gate.set()
+        if self.claimer.is_alive():
+            self.claimer.stop()
+            self.claimer.join(TIMEOUT)
+            assert not self.claimer.is_alive()
+        self.executor.stop()
+        assert wait_until(lambda: not self.executor.alive(), TIMEOUT)
+        for thread in self.executor._threads:
+            thread.join(TIMEOUT)
+
+
+@pytest.fixture
+def shops() -> Iterator[Any]:
+    gate.clear()
+    together.clear()
+    most.clear()
+    made: list[Shop] = []
+
+    def make(threads: int = 1) -> Shop:
+        made.append(Shop(threads))
+        return made[-1]
+
+    yield make
+    for shop in made:
+        shop.end()
+
+
+def statuses() -> list[str]:
+    return list(MessageLog.objects.order_by("pk").values_list("status", flat=True))
+
+
+def test_what_is_published_runs(shops: Any) -> None:
+    shop = shops(2)
+    shop.claimer.start()
+    for number in range(20):
+        publish_message(ADD, number, 0)
+    ran = [shop.outcomes.get(timeout=TIMEOUT) for _ in range(20)]
+    assert sorted(float(outcome.output or "nan") for outcome in ran) == list(range(20))
+
+
+def test_behind_an_unknown_task_nothing_is_claimed(shops: Any) -> None:
+    shop = shops()
+    for number in range(3):
+        publish_message(f"{HERE}.blocks", number)
+    shop.claimer.start()
+    assert wait_until(lambda: len(shop.held) == 1, TIMEOUT)
+    before = shop.claimer.ticked_at
+    assert wait_until(lambda: shop.claimer.ticked_at > before + 0.5, TIMEOUT)
+    assert statuses() == [Status.IN_PROGRESS, Status.PUBLISHED, Status.PUBLISHED]
+
+
+def test_behind_tiny_tasks_many_are_claimed_ahead(shops: Any) -> None:
+    shop = shops(2)
+    assert (shop.lane.ahead(), shop.lane.room()) == (0, 2)
+    shop.executor.mean = 0.001
+    assert (shop.lane.ahead(), shop.lane.room()) == (100, 102)
+    shop.executor.mean = 0.0
+    assert shop.lane.ahead() == module.MAX_AHEAD
+    shop.executor.mean = 10.0
+    assert shop.lane.ahead() == 0
+
+
+def test_tasks_that_do_not_get_their_turn_go_back_for_others(shops: Any) -> None:
+    shop = shops()
+    shop.executor.mean = 0.001
+    for number in range(6):
+        publish_message(f"{HERE}.blocks", number)
+    shop.claimer.start()
+    assert wait_until(lambda: MessageLog.objects.filter(hand_backs=1).count() == 5, TIMEOUT)
+    assert statuses() == [Status.IN_PROGRESS, *[Status.PUBLISHED] * 5]
+    assert len(shop.held) == 1
+    assert not MessageLog.objects.filter(status=Status.PUBLISHED).exclude(tries=0, worker=None).exists()
+    other = shops()
+    other.claimer.start()
+    assert wait_until(lambda: len(other.held) == 1, TIMEOUT)
+    before = shop.claimer.ticked_at
+    assert wait_until(lambda: shop.claimer.ticked_at > before + 0.3, TIMEOUT)
+    assert len(shop.held) == 1  # it takes nothing more as long as it is stuck
+    gate.set()
+    assert wait_until(lambda: shop.outcomes.qsize() + other.outcomes.qsize() == 6, TIMEOUT)
+
+
+def test_a_suspect_runs_alone(shops: Any) -> None:
+    shop = shops(4)
+    for number in range(12):
+        new_row(task=f"{HERE}.counts", args=[], crashes=int(number % 4 == 1))
+    shop.claimer.start()
+    crashes = {}
+    for _ in range(12):
+        outcome = shop.outcomes.get(timeout=TIMEOUT)
+        crashes[outcome.claim.id] = outcome.claim.crashes
+        assert outcome.status == "COMPLETED"
+    assert sum(crashes.values()) == 3
+    assert max(most) > 1
+
+
+def test_no_neighbour_runs_beside_a_suspect(shops: Any) -> None:
+    shop = shops(4)
+    for _ in range(3):
+        new_row(task=f"{HERE}.counts", args=[], crashes=1)
+    shop.claimer.start()
+    for _ in range(3):
+        shop.outcomes.get(timeout=TIMEOUT)
+    assert most == [1, 1, 1]
+
+
+def test_a_suspect_that_has_waited_for_long_goes_back_to_be_run_elsewhere(
+    shops: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    shop = shops(2)
+    shop.claimer.start()
+    publish_message(f"{HERE}.blocks")
+    assert wait_until(lambda: shop.executor.load() == 1, TIMEOUT)
+    suspect = new_row(crashes=1)
+    assert wait_until(lambda: MessageLog.objects.filter(pk=suspect.pk, hand_backs=1).exists(), TIMEOUT)
+    suspect.refresh_from_db()
+    assert suspect.ring_at is not None
+    assert list(shop.held) != [suspect.pk]
+
+
+def test_without_a_lease_nothing_is_claimed_or_kept(shops: Any) -> None:
+    shop = shops()
+    shop.executor.mean = 0.001
+    for number in range(3):
+        publish_message(f"{HERE}.blocks", number)
+    shop.claimer.start()
+    assert wait_until(lambda: shop.executor.running[0] is not None, TIMEOUT)
+    shop.slot.prolong(0.0)
+    assert wait_until(lambda: len(shop.held) == 1, TIMEOUT)
+    gate.set()
+    shop.outcomes.get(timeout=TIMEOUT)
+    before = shop.claimer.ticked_at
+    assert wait_until(lambda: shop.claimer.ticked_at > before + 0.4, TIMEOUT)
+    assert statuses()[1:] == [Status.PUBLISHED] * 2
+    shop.slot.prolong(float("inf"))
+    for _ in range(2):
+        shop.outcomes.get(timeout=TIMEOUT)
+
+
+def test_while_outcomes_cannot_be_written_nothing_is_claimed(shops: Any) -> None:
+    shop = shops()
+    shop.full = True
+    publish_message(ADD, 1, 0)
+    shop.claimer.start()
+    before = shop.claimer.ticked_at
+    assert wait_until(lambda: shop.claimer.ticked_at > before + 0.3, TIMEOUT)
+    assert statuses() == [Status.PUBLISHED]
+    shop.full = False
+    shop.outcomes.get(timeout=TIMEOUT)
+
+
+def test_at_its_end_it_gives_back_what_was_not_begun(shops: Any) -> None:
+    shop = shops()
+    shop.executor.mean = 0.001
+    for number in range(4):
+        publish_message(f"{HERE}.blocks", number)
+    shop.claimer.start()
+    assert wait_until(lambda: shop.executor.running[0] is not None, TIMEOUT)
+    shop.claimer.stop()
+    shop.claimer.join(TIMEOUT)
+    assert statuses() == [Status.IN_PROGRESS, *[Status.PUBLISHED] * 3]
+    assert len(shop.held) == 1
+
+
+def test_a_database_that_fails_ends_nothing(shops: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = {"left": 2}
+    claim_next = MessageLogQuerySet.claim_next
+
+    def fail(self: Any, *args: Any) -> list[Claim]:
+        if failures["left"]:
+            failures["left"] -= 1
+            raise OperationalError("the database is away")
+        return claim_next(self, *args)
+
+    monkeypatch.setattr(module, "RETRY", 0.02)
+    monkeypatch.setattr(MessageLogQuerySet, "claim_next", fail)
+    shop = shops()
+    publish_message(ADD, 1, 2)
+    shop.claimer.start()
+    assert shop.outcomes.get(timeout=TIMEOUT).output == "3"
+
+
+# -- the audit --------------------------------------------------------------------------------------------------------
+
+
+def test_the_second_look_releases_what_is_claimed_in_its_name_and_not_in_its_memory(shops: Any) -> None:
+    shop = shops()
+    stranger, held, theirs = new_row(), new_row(), new_row()
+    claim_of(stranger, shop.worker)
+    shop.held[held.pk] = claim_of(held, shop.worker)
+    claim_of(theirs)
+    shop.claimer._audit()
+    assert status_of(stranger) == Status.IN_PROGRESS
+    shop.claimer._audit()
+    assert status_of(stranger) == Status.PUBLISHED
+    assert stranger.ring_at is not None
+    assert stranger.ring_at <= in_seconds(0)
+    assert status_of(held) == Status.IN_PROGRESS
+    assert status_of(theirs) == Status.IN_PROGRESS
+
+
+def test_a_row_that_was_a_stranger_under_another_fence_is_seen_anew(shops: Any) -> None:
+    shop = shops()
+    row = new_row()
+    first = claim_of(row, shop.worker)
+    shop.claimer._audit()
+    MessageLog.objects.release([(row.pk, first.fence)])
+    claim_of(row, shop.worker)
+    shop.claimer._audit()
+    assert status_of(row) == Status.IN_PROGRESS
+    shop.claimer._audit()
+    assert status_of(row) == Status.PUBLISHED
+
+
+def test_a_hand_back_that_the_database_refuses_leaves_the_rows_to_the_audit(
+    shops: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = shops()
+    row = new_row()
+    claim = claim_of(row, shop.worker)
+    shop.held[row.pk] = claim
+    with monkeypatch.context() as away:
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise OperationalError("away")
+
+        away.setattr(MessageLogQuerySet, "hand_back", fail)
+        with pytest.raises(OperationalError):
+            shop.claimer._hand_back([claim], 0.0)
+    shop.claimer._audit()
+    shop.claimer._audit()
+    assert status_of(row) == Status.PUBLISHED

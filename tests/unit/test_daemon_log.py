@@ -1,0 +1,82 @@
+"""The log file of a daemon: trusted, added to, made anew when it is moved away. Its take-over: acceptance tests."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from carrot.daemon_log import DaemonLog
+from carrot.exceptions import ServiceError
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[DaemonLog]:
+    log = DaemonLog(str(tmp_path / "carrot.log"))
+    yield log
+    log.close()
+
+
+def say(log: DaemonLog, text: str) -> None:
+    log.emit(logging.LogRecord("carrot", logging.INFO, __file__, 1, text, None, None))
+
+
+def lines(path: Path) -> list[str]:
+    return [line.rpartition(": ")[2] for line in path.read_text("utf-8").splitlines()]
+
+
+def test_it_adds_to_what_is_there(tmp_path: Path, log: DaemonLog) -> None:
+    path = tmp_path / "carrot.log"
+    say(log, "one")
+    other = DaemonLog(str(path))
+    say(other, "two")
+    other.close()
+    say(log, "three ×")
+    assert lines(path) == ["one", "two", "three ×"]
+
+
+def test_a_file_that_was_moved_or_removed_is_made_anew(tmp_path: Path, log: DaemonLog) -> None:
+    path = tmp_path / "carrot.log"
+    say(log, "one")
+    path.rename(tmp_path / "carrot.log.1")
+    say(log, "two")
+    assert lines(path) == ["two"]
+    path.unlink()
+    say(log, "three")
+    assert lines(path) == ["three"]
+    assert lines(tmp_path / "carrot.log.1") == ["one"]
+
+
+def test_when_it_cannot_be_made_anew_logging_goes_on_in_the_old_one(tmp_path: Path, log: DaemonLog) -> None:
+    path = tmp_path / "carrot.log"
+    path.rename(tmp_path / "old")
+    path.symlink_to(tmp_path / "planted")
+    say(log, "one")
+    assert lines(tmp_path / "old") == ["one"]
+    assert not (tmp_path / "planted").exists()
+
+
+def test_it_leaves_the_numbers_of_the_standard_streams_alone(tmp_path: Path) -> None:
+    kept = os.dup(0)
+    os.close(0)
+    try:
+        log = DaemonLog(str(tmp_path / "carrot.log"))
+        assert log.fileno() > 2
+        log.close()
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+
+
+def test_a_closed_log_has_no_number(log: DaemonLog) -> None:
+    log.close()
+    with pytest.raises(ValueError, match="closed"):
+        log.fileno()
+
+
+def test_a_path_that_cannot_be_written_is_named_with_its_option(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match=rf"^The log file {tmp_path} cannot be written .*give another --logfile"):
+        DaemonLog(str(tmp_path))

@@ -1,0 +1,145 @@
+"""Tasks whose message vanished from the broker are found, and no others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from carrot import publisher, reconciler
+from carrot.brokers import Depth
+from carrot.conf import QueueSettings, get_settings
+from carrot.exceptions import BrokerUnreachable
+from carrot.models import MessageLog, Status
+from carrot.reconciler import PERIOD, SETTLED, Reconciler
+from tests.rows import claim_of, in_seconds, new_row, status_of
+
+pytestmark = pytest.mark.django_db
+
+
+class Queues:
+    """A broker that says what is ready in its queues."""
+
+    def __init__(self) -> None:
+        self.ready: int | None = 0
+        self.away = False
+        self.asked: list[str] = []
+        self.markers: list[str] = []
+
+    def depth(self, queue: QueueSettings, timeout: float) -> Depth | None:
+        self.asked.append(queue.name)
+        if self.away:
+            raise BrokerUnreachable("away")
+        return None if self.ready is None else Depth(ready=self.ready, consumers=1)
+
+    def send_marker(self, queue: QueueSettings) -> None:
+        self.markers.append(queue.name)
+
+
+@pytest.fixture
+def broker(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Queues:
+    settings.CARROT = {
+        "default_broker": "amqp://host/v",
+        "queues": [{"name": "default"}, {"name": "rows", "host": "database://"}],
+    }
+    queues = Queues()
+    monkeypatch.setattr(publisher, "broker_of", lambda _host: queues)
+    return queues
+
+
+def make() -> Reconciler:
+    return Reconciler(list(get_settings().queues.values()))
+
+
+def settled_row(**changes: Any) -> MessageLog:
+    return new_row(state_at=in_seconds(-SETTLED - 1), **changes)
+
+
+def is_armed(row: MessageLog) -> bool:
+    row.refresh_from_db()
+    return row.ring_at is not None
+
+
+def test_a_row_that_waits_beside_an_empty_queue_is_rung_again_at_the_second_look(broker: Queues) -> None:
+    row = settled_row()
+    loop = make()
+    assert loop.step() == PERIOD
+    assert not is_armed(row)
+    loop.step()
+    assert is_armed(row)
+    assert row.ring_at is not None
+    assert row.ring_at <= in_seconds(0)
+    assert broker.markers == []
+
+
+def test_two_looks_must_follow_each_other(broker: Queues) -> None:
+    row = settled_row()
+    loop = make()
+    loop.step()
+    broker.ready = 1
+    loop.step()
+    broker.ready = 0
+    loop.step()
+    assert not is_armed(row)
+    broker.away = True
+    loop.step()
+    broker.away = False
+    loop.step()
+    assert not is_armed(row)
+    loop.step()
+    assert is_armed(row)
+
+
+def test_rows_that_came_just_now_run_or_have_a_bell_are_not_missed(broker: Queues) -> None:
+    fresh, running, delayed = new_row(), settled_row(), settled_row(status=Status.WAITING, ring_at=in_seconds(60))
+    armed = settled_row(ring_at=in_seconds(60))
+    claim_of(running)
+    loop = make()
+    loop.step()
+    loop.step()
+    assert broker.asked == []
+    assert not is_armed(fresh)
+    assert status_of(running) == Status.IN_PROGRESS
+    for row in (delayed, armed):
+        row.refresh_from_db()
+        assert row.ring_at is not None
+        assert row.ring_at > in_seconds(50)
+
+
+def test_fewer_messages_than_rows_have_a_marker_sent_now_and_then(
+    broker: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [settled_row() for _ in range(3)]
+    loop = make()
+    broker.ready = 3
+    loop.step()
+    assert broker.markers == []
+    broker.ready = 2
+    loop.step()
+    loop.step()
+    assert broker.markers == ["default"]
+    monkeypatch.setattr(reconciler, "MARKER_PERIOD", 0.0)
+    loop.step()
+    assert broker.markers == ["default", "default"]
+    assert not any(map(is_armed, rows))
+
+
+def test_of_a_broker_that_does_not_answer_nothing_is_concluded(broker: Queues) -> None:
+    row = settled_row()
+    loop = make()
+    broker.away = True
+    for _ in range(3):
+        assert loop.step() == PERIOD
+    broker.away, broker.ready = False, None
+    for _ in range(3):
+        loop.step()
+    assert not is_armed(row)
+
+
+def test_queues_of_the_embedded_broker_are_not_asked(broker: Queues) -> None:
+    row = settled_row(queue="rows")
+    loop = make()
+    loop.step()
+    loop.step()
+    assert broker.asked == []
+    assert not is_armed(row)

@@ -1,0 +1,139 @@
+"""What is rung, where, and when not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from carrot import publisher
+from carrot.brokers.database import DatabaseBroker
+from carrot.conf import get_settings
+from carrot.message import Message
+from carrot.models import MessageLog, Status
+from carrot.relay import AGAIN, LOOK, Relay
+from carrot.virtual_host import VirtualHost
+from tests.rows import in_seconds, new_row, status_of
+
+pytestmark = pytest.mark.django_db
+HERE, THERE = "amqp://here", "amqp://there"
+
+
+class Bells(DatabaseBroker):
+    """A broker that notes what it is given."""
+
+    rows_are_messages = False
+
+    def __init__(self, host: VirtualHost) -> None:
+        super().__init__(host)
+        self.rung: list[Message] = []
+        self.away = False
+
+    def ring(self, messages: Sequence[Message]) -> None:
+        self.rung += messages
+
+    def can_ring(self) -> bool:
+        return not self.away
+
+
+@pytest.fixture
+def brokers(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Bells]:
+    """Two virtual hosts with a queue each, ``default`` and ``other``; returns the broker by its URL."""
+    settings.CARROT = {
+        "default_broker": f"{HERE}/a",
+        "queues": [{"name": "default"}, {"name": "other", "host": f"{THERE}/b"}],
+    }
+    made: dict[VirtualHost, Bells] = {}
+    monkeypatch.setattr(publisher, "broker_of", lambda host: made.setdefault(host, Bells(host)))
+    return lambda url: made.setdefault(VirtualHost.parse(url), Bells(VirtualHost.parse(url)))
+
+
+def relay() -> Relay:
+    return Relay(list(get_settings().queues.values()))
+
+
+def address(url: str) -> str:
+    return VirtualHost.parse(url).address
+
+
+def test_due_rows_are_rung_on_the_broker_of_their_queue_with_the_next_bell_armed(brokers: Any) -> None:
+    one = new_row(ring_at=in_seconds(-1), broker=address(f"{HERE}/a"))
+    two = new_row(ring_at=in_seconds(-1), queue="other", broker=address(f"{THERE}/b"))
+    new_row(ring_at=in_seconds(60), broker=address(f"{HERE}/a"))
+    assert relay().step() == 0.0
+    assert [message.uuid for message in brokers(f"{HERE}/a").rung] == [one.uuid]
+    assert [message.uuid for message in brokers(f"{THERE}/b").rung] == [two.uuid]
+    one.refresh_from_db()
+    assert one.ring_at is not None
+    assert in_seconds(AGAIN - 2) < one.ring_at <= in_seconds(AGAIN)
+
+
+def test_a_delayed_task_is_rung_when_its_time_has_come(brokers: Any) -> None:
+    row = new_row(status=Status.WAITING, ring_at=in_seconds(-1), broker=address(f"{HERE}/a"))
+    later = new_row(status=Status.WAITING, ring_at=in_seconds(60), broker=address(f"{HERE}/a"))
+    relay().step()
+    assert [message.uuid for message in brokers(f"{HERE}/a").rung] == [row.uuid]
+    assert status_of(row) == Status.PUBLISHED
+    assert status_of(later) == Status.WAITING
+
+
+def test_while_a_broker_is_away_its_rows_are_not_pushed_forward_and_the_others_are_rung(brokers: Any) -> None:
+    when = in_seconds(-1)
+    row = new_row(ring_at=when, broker=address(f"{HERE}/a"))
+    other = new_row(ring_at=when, queue="other", broker=address(f"{THERE}/b"))
+    brokers(f"{HERE}/a").away = True
+    here = relay()
+    here.step()
+    row.refresh_from_db()
+    assert row.ring_at == when
+    assert [message.uuid for message in brokers(f"{THERE}/b").rung] == [other.uuid]
+    assert here.step() == LOOK  # no hurry
+    brokers(f"{HERE}/a").away = False
+    here.step()
+    assert [message.uuid for message in brokers(f"{HERE}/a").rung] == [row.uuid]
+
+
+def test_waiting_rows_follow_their_queue_to_another_broker(brokers: Any) -> None:
+    row = new_row(broker="amqp://old/%2f")
+    stays = new_row(broker=address(f"{HERE}/a"))
+    here = relay()
+    new_row(broker="amqp://unknown/%2f", queue="not in the settings", ring_at=in_seconds(-1))
+    here.step()
+    here.step()
+    assert [message.uuid for message in brokers(f"{HERE}/a").rung] == [row.uuid]
+    row.refresh_from_db()
+    assert row.broker == address(f"{HERE}/a")
+    stays.refresh_from_db()
+    assert stays.ring_at is None
+
+
+def test_it_sleeps_until_the_next_bell_but_never_longer_than_its_look(brokers: Any) -> None:
+    assert relay().step() == LOOK
+    new_row(ring_at=in_seconds(60), broker=address(f"{HERE}/a"))
+    assert relay().step() == LOOK
+    new_row(ring_at=in_seconds(0.2), broker=address(f"{HERE}/a"))
+    assert 0.05 < relay().step() <= 0.2
+
+
+def test_it_goes_on_without_a_pause_while_there_is_work(brokers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carrot.relay.BATCH", 2)
+    for _ in range(3):
+        new_row(ring_at=in_seconds(-1), broker=address(f"{HERE}/a"))
+    here = relay()
+    assert here.step() == 0.0
+    assert len(brokers(f"{HERE}/a").rung) == 2
+    here.step()
+    assert len(brokers(f"{HERE}/a").rung) == 3
+    assert here.step() > 0.0
+
+
+@pytest.mark.usefixtures("brokers")
+def test_a_row_of_the_embedded_broker_needs_no_further_bell(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.CARROT = {"default_broker": "database://"}
+    monkeypatch.setattr(Bells, "rows_are_messages", True)
+    row = new_row(status=Status.WAITING, ring_at=in_seconds(-1))
+    relay().step()
+    assert status_of(row) == Status.PUBLISHED
+    assert row.ring_at is None
+    assert MessageLog.objects.claim_next("default", 1, 0) == []  # no such worker
