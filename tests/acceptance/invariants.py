@@ -87,6 +87,16 @@ def name_of(row: dict[str, Any]) -> str:
     return texts[-1] if texts else ""
 
 
+def row_of(site: Project, name: str) -> dict[str, Any]:
+    """The row of the task that a test has named so."""
+    return next(row for row in site.sql("SELECT * FROM carrot_messagelog ORDER BY id") if name_of(row) == name)
+
+
+def living_workers(site: Project) -> list[int]:
+    """The pids of the worker processes that count as alive."""
+    return [row["pid"] for row in site.sql("SELECT pid FROM carrot_workerprocess WHERE alive ORDER BY id")]
+
+
 def effects(site: Project) -> Counter[str]:
     """How often ``tests.app.tasks.record_effect`` ran, by name."""
     return Counter(row["message_id"] for row in site.sql("SELECT message_id FROM app_effect"))

@@ -27,11 +27,17 @@ class Journal:
     def __init__(self, site: Project, name: str = "journal") -> None:
         self.path = site.directory / name
         self.path.touch()
+        self._site = site
 
     def lines(self, what: str, name: str = "") -> list[tuple[str, int]]:
         """The (name, pid) of the lines ``begin`` or ``end``, of one name or of all."""
         split = [line.split() for line in self.path.read_text().splitlines()]
         return [(words[1], int(words[2])) for words in split if words[0] == what and name in ("", words[1])]
+
+    def wait_begun(self, name: str, times: int = 1) -> int:
+        """Wait until a task has begun so many times; return the pid of its latest process."""
+        self._site.wait_until(lambda: len(self.lines("begin", name)) >= times, 40.0, f"{name} begun {times} time(s)")
+        return self.lines("begin", name)[-1][1]
 
     def runs(self) -> Counter[str]:
         """How often each task came to its end."""

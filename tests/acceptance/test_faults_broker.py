@@ -108,7 +108,7 @@ def test_a_task_that_runs_while_its_connection_is_closed_runs_once(
     service = site.service()
     service.wait_ready()
     publish_all(site, [(HOLD, str(journal.path), "held", str(gate))])
-    site.wait_until(lambda: journal.lines("begin", "held"))
+    journal.wait_begun("held")
     rabbitmq.close_all_connections("a test", vhost_of(site))
     # The only thread is busy, so nothing is consumed; the connection itself is back.
     site.wait_until(lambda: "Connected to" in service.output() and "again (consumer)" in service.output())
@@ -147,7 +147,7 @@ def test_messages_that_vanish_from_a_queue_with_others_in_it_are_sent_again(
     service = site.service()
     service.wait_ready()
     publish_all(site, [(HOLD, str(journal.path), "held", str(gate))])
-    site.wait_until(lambda: journal.lines("begin", "held"))
+    journal.wait_begun("held")
     names = [f"n{n}" for n in range(20)]
     publish_all(site, [(NOTE, str(journal.path), name) for name in names], confirmed=True)
     site.wait_until(lambda: invariants.depth(site) == (20, 0), message="nobody holds a message behind the long task")

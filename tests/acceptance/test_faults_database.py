@@ -56,7 +56,7 @@ def test_a_crash_of_the_database_under_load_loses_no_task_and_no_outcome(
     service = site.service("--processes", "2")
     service.wait_ready()
     publish_all(site, [(HOLD, str(journal.path), "held", str(gate))])
-    site.wait_until(lambda: journal.lines("begin", "held"))
+    journal.wait_begun("held")
     with Load(site, journal) as load:
         load.work_goes_on(50)
         postgresql.kill()

@@ -1,4 +1,4 @@
-"""Processes that die, freeze or are told to stop while they have work."""
+"""Processes that die or freeze while they have work."""
 
 from __future__ import annotations
 
@@ -30,21 +30,6 @@ WAITING_CLAIM = (
 )
 
 
-def row_of(site: Project, name: str) -> dict[str, Any]:
-    rows = site.sql("SELECT * FROM carrot_messagelog ORDER BY id")
-    return next(row for row in rows if invariants.name_of(row) == name)
-
-
-def wait_begun(site: Project, journal: Journal, name: str, times: int = 1) -> int:
-    """Wait until a held task has begun so many times; return the pid of its latest process."""
-    site.wait_until(lambda: len(journal.lines("begin", name)) >= times, 40.0, f"{name} begun {times} time(s)")
-    return journal.lines("begin", name)[-1][1]
-
-
-def living_workers(site: Project) -> list[int]:
-    return [row["pid"] for row in site.sql("SELECT pid FROM carrot_workerprocess WHERE alive ORDER BY id")]
-
-
 @everywhere
 def test_a_worker_killed_in_the_middle_of_a_task_costs_one_attempt_and_no_task(
     project: ProjectFactory, database: Database, broker: Broker
@@ -54,12 +39,12 @@ def test_a_worker_killed_in_the_middle_of_a_task_costs_one_attempt_and_no_task(
     site.service().wait_ready()
     before = [f"before{n}" for n in range(20)]
     publish_all(site, [(HOLD, str(journal.path), "held", str(gate)), *((EFFECT, name) for name in before)])
-    pid = wait_begun(site, journal, "held")
+    pid = journal.wait_begun("held")
     site.wait_until(lambda: completed(site) == len(before))
     begun = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     # Long before the lease of 30 s is over: the master has seen it die.
-    again = wait_begun(site, journal, "held", times=2)
+    again = journal.wait_begun("held", times=2)
     assert time.monotonic() - begun < 15.0
     assert again != pid
     after = [f"after{n}" for n in range(20)]
@@ -68,7 +53,7 @@ def test_a_worker_killed_in_the_middle_of_a_task_costs_one_attempt_and_no_task(
     invariants.wait_for_rest(site)
     invariants.check_completed_once(site, invariants.effects(site), before + after)
     invariants.check_completed_once(site, journal.runs(), ["held"])
-    held = row_of(site, "held")
+    held = invariants.row_of(site, "held")
     assert (held["tries"], held["crashes"]) == (2, 1)
     history = site.sql("SELECT number FROM carrot_attempt WHERE message_log_id = %s", [held["id"]])
     assert history == [{"number": 1}]
@@ -89,11 +74,11 @@ def test_a_worker_killed_while_its_claim_waits_for_a_lock_claims_nothing(
             connection.execute("LOCK TABLE carrot_messagelog IN EXCLUSIVE MODE")
         site.service().wait_ready()
         site.wait_until(WAITING_CLAIM)
-        killed = living_workers(site)
+        killed = invariants.living_workers(site)
         assert len(killed) == 1
         os.kill(killed[0], signal.SIGKILL)
         site.wait_until(
-            lambda: len(new := living_workers(site)) == 1 and new != killed,
+            lambda: len(new := invariants.living_workers(site)) == 1 and new != killed,
             message="another worker has taken the place of the dead one",
         )
         connection.execute("ROLLBACK")
@@ -114,7 +99,7 @@ def test_a_service_killed_as_a_whole_loses_nothing_and_its_next_start_ends_the_w
     service.wait_ready()
     names = [f"n{n}" for n in range(400)]
     publish_all(site, [(HOLD, str(journal.path), "held", str(gate)), *((EFFECT, name) for name in names)])
-    wait_begun(site, journal, "held")
+    journal.wait_begun("held")
     site.wait_until(lambda: completed(site) >= 100)
     service.kill()
     rows = site.sql("SELECT args FROM carrot_messagelog WHERE status = 'IN_PROGRESS'")
@@ -134,54 +119,27 @@ def test_a_service_killed_as_a_whole_loses_nothing_and_its_next_start_ends_the_w
     assert site.sql("SELECT DISTINCT crashes FROM carrot_messagelog") == [{"crashes": 0}]
 
 
-@everywhere
-def test_a_service_stopped_under_load_loses_nothing_and_runs_nothing_twice(
+@corners
+def test_workers_killed_again_and_again_under_load_lose_nothing(
     project: ProjectFactory, database: Database, broker: Broker
 ) -> None:
     site = project(database=database, broker=broker, queues=FOUR_THREADS)
     journal = Journal(site)
-    with Load(site, journal) as load:
-        for _ in range(3):
-            service = site.service("--processes", "2")
-            service.wait_ready()
-            load.work_goes_on(100)
-            assert service.stop() == 0, service.output()
-            assert site.sql("SELECT id FROM carrot_messagelog WHERE status = 'IN_PROGRESS'") == []
-            assert living_workers(site) == []
-        load.finish()
-    if broker == "amqp":
-        invariants.check_bells(site)
-    names = load.committed()
     site.service("--processes", "2").wait_ready()
+    with Load(site, journal) as load:
+        load.work_goes_on(50)
+        for _ in range(4):
+            os.kill(invariants.living_workers(site)[0], signal.SIGKILL)
+            load.work_goes_on(50)
+        load.finish()
     invariants.wait_for_rest(site)
-    invariants.check_completed_once(site, journal.runs(), names)
-    assert site.sql("SELECT DISTINCT tries FROM carrot_messagelog") == [{"tries": 1}]
-
-
-@corners
-def test_a_task_finishes_within_the_grace_of_a_stop_and_one_that_does_not_runs_again(
-    project: ProjectFactory, database: Database, broker: Broker
-) -> None:
-    site = project(database=database, broker=broker, queues=FOUR_THREADS, grace=4.0)
-    journal = Journal(site)
-    gates = {name: site.directory / f"gate-{name}" for name in ("in-time", "too-long")}
-    service = site.service()
-    service.wait_ready()
-    publish_all(site, [(HOLD, str(journal.path), name, str(gate)) for name, gate in gates.items()])
-    for name in gates:
-        wait_begun(site, journal, name)
-    service.send(signal.SIGTERM)
-    site.wait_until(lambda: "Stopping" in service.output())
-    gates["in-time"].touch()
-    assert service.wait(40.0) == 0
-    assert row_of(site, "in-time")["status"] == "COMPLETED"
-    assert row_of(site, "too-long")["status"] == "PUBLISHED"
-    invariants.check_stopped(site)
-    gates["too-long"].touch()
-    site.service().wait_ready()
-    invariants.wait_for_rest(site)
-    invariants.check_completed_once(site, journal.runs(), list(gates))
-    assert (row_of(site, "in-time")["tries"], row_of(site, "too-long")["tries"]) == (1, 2)
+    rows = site.sql("SELECT args, status, tries FROM carrot_messagelog")
+    tries = {invariants.name_of(row): row["tries"] for row in rows}
+    assert {row["status"] for row in rows} == {"COMPLETED"}
+    runs = journal.runs()
+    # Each claim runs a task once at most, and only what was claimed by a worker that died is claimed again.
+    assert set(load.committed()) == set(tries)
+    assert [name for name in tries if not 1 <= runs[name] <= tries[name]] == []
 
 
 @everywhere
@@ -192,7 +150,7 @@ def test_a_task_that_kills_its_worker_fails_after_three_and_its_neighbours_compl
     journal, gate = Journal(site), site.directory / "gate"
     site.service().wait_ready()
     publish_all(site, [(HOLD, str(journal.path), "neighbour", str(gate))])
-    wait_begun(site, journal, "neighbour")
+    journal.wait_begun("neighbour")
     names = [f"n{n}" for n in range(40)]
     publish_all(
         site,
@@ -202,7 +160,7 @@ def test_a_task_that_kills_its_worker_fails_after_three_and_its_neighbours_compl
             *((EFFECT, name) for name in names[20:]),
         ],
     )
-    wait_begun(site, journal, "neighbour", times=2)
+    journal.wait_begun("neighbour", times=2)
     gate.touch()
     invariants.wait_for_rest(site)
     (killer,) = site.sql("SELECT * FROM carrot_messagelog WHERE task = 'tests.app.tasks.kill_self'")
@@ -212,10 +170,10 @@ def test_a_task_that_kills_its_worker_fails_after_three_and_its_neighbours_compl
     assert attempts == [{"number": 1}, {"number": 2}]
     invariants.check_completed_once(site, journal.runs(), ["neighbour"])
     # It was running at the first death. Afterwards suspects run alone, so the second and third cost it nothing.
-    assert row_of(site, "neighbour")["crashes"] == 1
+    assert invariants.row_of(site, "neighbour")["crashes"] == 1
     runs = invariants.effects(site)
     for name in names:
-        row = row_of(site, name)
+        row = invariants.row_of(site, name)
         assert row["status"] == "COMPLETED"
         assert row["crashes"] <= 1
         assert 1 <= runs[name] <= row["tries"]
@@ -232,26 +190,26 @@ def test_tasks_of_a_service_frozen_for_longer_than_its_lease_run_elsewhere_and_i
     frozen.wait_ready()
     publish_all(site, [(HOLD, str(journal.path), name, str(gate)) for name, gate in gates.items()])
     for name in gates:
-        wait_begun(site, journal, name)
+        journal.wait_begun(name)
     if broker == "amqp":  # no message is on its way to it: with all threads busy it stops consuming
         site.wait_until(lambda: invariants.depth(site)[1] == 0, message="the queue has no consumer")
     members = freeze(site, frozen)
     other = site.service()
     other.wait_ready()
     for name in gates:
-        wait_begun(site, journal, name, times=2)
+        journal.wait_begun(name, times=2)
     gates["one"].touch()  # runs to its end elsewhere before the frozen service goes on, the other one after
-    site.wait_until(lambda: row_of(site, "one")["status"] == "COMPLETED")
-    final = row_of(site, "one")
+    site.wait_until(lambda: invariants.row_of(site, "one")["status"] == "COMPLETED")
+    final = invariants.row_of(site, "one")
     for member in members:
         member.signal(signal.SIGCONT)
     # Of the two, one ran to its end there as well; its worker learns that it was taken for lost, and goes.
     site.wait_until(lambda: len(journal.lines("end", "one")) == 2 or "taken for lost" in frozen.output())
     site.wait_until(lambda: "taken for lost" in frozen.output(), message="the frozen worker has given itself up")
-    assert row_of(site, "one") == final
+    assert invariants.row_of(site, "one") == final
     gates["two"].touch()
     invariants.wait_for_rest(site)
-    two = row_of(site, "two")
+    two = invariants.row_of(site, "two")
     assert (final["status"], final["tries"], final["fence"]) == ("COMPLETED", 2, 2)
     assert (two["status"], two["tries"], two["fence"]) == ("COMPLETED", 2, 2)
     names = {row["service_pid"]: row["id"] for row in site.sql("SELECT id, service_pid FROM carrot_workerprocess")}
@@ -289,7 +247,7 @@ def test_workers_whose_master_was_killed_end_by_themselves_and_their_tasks_run_a
     service = site.service()
     service.wait_ready()
     publish_all(site, [(HOLD, str(journal.path), "held", str(gate))])
-    wait_begun(site, journal, "held")
+    journal.wait_begun("held")
     service.send(signal.SIGKILL)
     site.wait_until(lambda: site.processes() == [], message="no process is left")
     gate.touch()
@@ -307,7 +265,7 @@ def test_a_maintenance_process_that_is_killed_is_replaced_and_no_task_notices(
     service = site.service()
     service.wait_ready()
     publish_all(site, [(HOLD, str(journal.path), "held", str(gate))])
-    worker = wait_begun(site, journal, "held")
+    worker = journal.wait_begun("held")
     (maintenance,) = set(service.children()) - {worker}
     os.kill(maintenance, signal.SIGKILL)
     site.wait_until(lambda: len(set(service.children()) - {worker, maintenance}) == 1, message="it is replaced")
@@ -317,4 +275,4 @@ def test_a_maintenance_process_that_is_killed_is_replaced_and_no_task_notices(
     gate.touch()
     invariants.wait_for_rest(site)
     assert journal.lines("begin", "held") == [("held", worker)]
-    assert living_workers(site) == [worker]
+    assert invariants.living_workers(site) == [worker]

@@ -14,9 +14,10 @@ import pytest
 from django.db import DatabaseError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
-from carrot import clock, scheduler
+from carrot import clock
 from carrot.models import MessageLog, ScheduledTask
 from carrot.scheduler import LOOK, TAKEN, Scheduler
+from carrot.services import publish_many
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -249,18 +250,17 @@ def test_an_error_between_slot_and_task_leaves_both_as_they_were(
 ) -> None:
     row = schedule()
     moved.forward(5)
-    whole = scheduler.publish_many
 
     def fail(messages: Any) -> None:
-        whole(messages)
+        publish_many(messages)
         raise DatabaseError("the session was killed")
 
-    monkeypatch.setattr(scheduler, "publish_many", fail)
+    monkeypatch.setattr("carrot.scheduler.publish_many", fail)
     with pytest.raises(DatabaseError):
         Scheduler().step()
     row.refresh_from_db()
     assert (row.next_run, row.last_slot, published()) == (START + 5 * SECOND, None, [])
-    monkeypatch.setattr(scheduler, "publish_many", whole)
+    monkeypatch.setattr("carrot.scheduler.publish_many", publish_many)
     run(Scheduler())
     assert len(published()) == 1
 

@@ -30,8 +30,10 @@ from library.work import MISSING, Job, publish_work
 
 MANAGE = Path(__file__).resolve().parents[3] / "manage.py"
 USER = "admin"
-#: Seconds until the broker must answer, the service be ready, and every task have ended.
-BROKER_PATIENCE, START_PATIENCE, WORK_PATIENCE = 7.0, 60.0, 120.0
+#: Seconds for logging in to the broker, whose address is known to answer: so many for each of its hosts.
+LOGIN_PATIENCE = 4.0
+#: Seconds until the service must be ready, and until every task must have ended.
+START_PATIENCE, WORK_PATIENCE = 60.0, 120.0
 #: Seconds the service gets to end: its own grace and what it needs besides.
 SERVICE_GRACE = 50.0
 #: Problems that are repeated after the tables.
@@ -213,7 +215,7 @@ def _try_broker() -> None:
     """Raises DemoError if the broker refuses user, password or virtual host."""
     host = get_settings().default_broker
     broker = publisher.broker_of(host)
-    ends = time.monotonic() + BROKER_PATIENCE
+    ends = time.monotonic() + LOGIN_PATIENCE * len(host.hosts)
     while not broker.can_ring():
         if time.monotonic() > ends:
             raise DemoError(f"The broker {host} cannot be used ({broker.describe()}): correct --broker.")
