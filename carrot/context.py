@@ -44,11 +44,11 @@ class TaskLog:
             self._head_room -= size
             return
         if size > self._tail_room:
-            line = clean_text(line, self._tail_room // 2)
+            line = line.encode("utf-8", "replace")[: self._tail_room // 2].decode("utf-8", "ignore") + " …"
             size = len(line.encode("utf-8", "replace")) + 1
         self._tail.append(line)
         self._tail_size += size
-        while self._tail_size > self._tail_room:
+        while self._tail_size > self._tail_room and len(self._tail) > 1:
             self._tail_size -= len(self._tail.popleft().encode("utf-8", "replace")) + 1
             self._dropped += 1
 
@@ -56,7 +56,7 @@ class TaskLog:
         """The whole log, storable in any database."""
         if not self.version:
             return ""
-        dropped = [f"    … {self._dropped} lines left out …"] if self._dropped else []
+        dropped = [f"    … {self._dropped} line(s) left out …"] if self._dropped else []
         return clean_text("\n".join([*self._head, *dropped, *list(self._tail)]), self._limit + 1024)
 
 

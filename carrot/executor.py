@@ -6,7 +6,6 @@ is an outcome. Knows no broker, and the database only to look after the connecti
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
 import traceback
@@ -15,6 +14,8 @@ from contextlib import suppress
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 from typing import Any
+
+from asgiref.sync import async_to_sync
 
 from carrot import clock, registry
 from carrot.arguments import clean_text, encode_output
@@ -159,7 +160,8 @@ def _drain(source: SimpleQueue[Claim | None]) -> list[Claim]:
 def _call(claim: Claim) -> Any:
     function = registry.resolve(claim.task, registered_only=claim.origin not in (Origin.CODE, Origin.SCHEDULE))
     result = function(*claim.args, **claim.kwargs)
-    return asyncio.run(_awaited(result)) if inspect.iscoroutine(result) else result
+    # Not asyncio.run: its database calls would run in a thread of asgiref's, whose connections nobody looks after.
+    return async_to_sync(_awaited)(result) if inspect.iscoroutine(result) else result
 
 
 async def _awaited(coroutine: Any) -> Any:
@@ -170,7 +172,7 @@ def describe(error: BaseException) -> str:
     """``ValueError: text``; never raises, whatever the exception's own ``__str__`` does."""
     try:
         text = str(error)
-    except Exception:
+    except BaseException:
         text = "(its text could not be made)"
     name = type(error).__qualname__
     return clean_text(f"{name}: {text}" if text else name, MAX_EXCEPTION)
@@ -183,6 +185,6 @@ def trace_of(error: BaseException) -> str:
         for _ in range(2):  # this module's two frames say nothing about the task
             frames = frames.tb_next if frames is not None and frames.tb_next is not None else frames
         lines = traceback.format_exception(type(error), error, frames)
-    except Exception:
+    except BaseException:
         lines = [describe(error)]
     return clean_text("".join(lines), MAX_TRACEBACK)

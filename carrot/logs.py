@@ -28,7 +28,6 @@ def configure(logfile: str | None, level: int) -> None:
         console = logging.StreamHandler(sys.stdout)
         console.setFormatter(formatter)
         root.addHandler(console)
-    set_level(level)
     path = logfile or DEFAULT_LOGFILE
     try:
         # Opened anew when something like logrotate has moved the file.
@@ -41,18 +40,23 @@ def configure(logfile: str | None, level: int) -> None:
         print(  # noqa: T201
             f"The log file {path} cannot be written ({error.strerror}); logging to the console. --logfile sets another."
         )
-        return
-    handler.setFormatter(formatter)
-    root.addHandler(handler)
+    else:
+        handler.setFormatter(formatter)
+        root.addHandler(handler)
+    set_level(level)
 
 
 def set_level(level: int) -> None:
-    """Lets pass what carrot and the project log at ``level`` and above, and of other libraries what is serious."""
-    logging.getLogger().setLevel(level)
+    """Lets the root logger's handlers pass what is at ``level`` and above, and of other libraries what is serious.
+
+    The loggers themselves stay open: the task logs keep every level, whatever the console shows.
+    """
+    root = logging.getLogger()
+    root.setLevel(logging.DEBUG)
+    for handler in root.handlers:
+        handler.setLevel(max(handler.level, level))
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger(name).level))
-    # A missing queue is declared at once; pika would warn of the look that found it missing.
-    logging.getLogger("pika.channel").setLevel(logging.ERROR)
 
 
 def _to_console(handler: logging.Handler) -> bool:

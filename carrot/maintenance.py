@@ -73,6 +73,7 @@ class Maintenance:
         except ServiceError as error:
             report(str(error))
             return EXIT_BROKEN
+        database.close()  # of the main thread, which needs it no more
         loops: list[Loop] = [
             Leases(self._board, self._settings),
             Reaper(self._settings),

@@ -103,15 +103,16 @@ def delete(ids: Iterable[int]) -> Result:
 
 
 def purge_queue(name: str | None = None) -> int:
-    """Withdraws every task that waits in queue ``name`` (None: in each queue) and removes their messages from the
-    broker.
+    """Withdraws every task that waits in queue ``name`` and removes the messages from the broker.
 
-    Running tasks are untouched, and so are tasks published while it works: their messages, which the broker may have
-    removed with the others, are sent again. Returns the number of tasks withdrawn. A broker that is away changes
-    nothing of that: the messages of withdrawn tasks run nothing.
+    None: in each queue that this project consumes; one that others consume is purged by its name alone. Running tasks
+    are untouched, and so are tasks published while it works: their messages, which the broker may have removed with
+    the others, are sent again. Returns the number of tasks withdrawn. A broker that is away changes nothing of that:
+    the messages of withdrawn tasks run nothing.
     """
     withdrawn = 0
-    for queue in [get_queue(name)] if name else list(get_settings().queues.values()):
+    consumed = [queue for queue in get_settings().queues.values() if queue.consumable]
+    for queue in [get_queue(name)] if name else consumed:
         waiting = MessageLog.objects.filter(queue=queue.name, status=Status.PUBLISHED)
         last = waiting.aggregate(last=Max("pk"))["last"]
         while last is not None:

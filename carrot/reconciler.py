@@ -58,7 +58,8 @@ class Reconciler(Loop):
             ring_at__isnull=True,
             state_at__lt=settled,
         )
-        rows = waiting.values("pk")[:COUNTED].count()
+        # In the order of the index that serves it; SQLite would take that of the statuses for every waiting row.
+        rows = waiting.order_by("-priority", "pk").values("pk")[:COUNTED].count()
         if not rows:
             self._empty_before.pop(queue.name, None)
             return

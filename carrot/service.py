@@ -76,7 +76,7 @@ class Service:
         self._start_at: dict[bool, float] = {True: 0.0, False: 0.0}
         self._signals = 0
         self._kill_at = 0.0
-        self._announced = False
+        self._started = self._announced = False
 
     def run(self) -> int:
         """Runs until it is told to stop; returns the exit status. Raises :class:`ServiceError` if it cannot start."""
@@ -95,6 +95,7 @@ class Service:
         gc.freeze()  # what was loaded so far is never looked at again, so its pages stay shared with the children
         try:
             self._start_maintenance(first=True)
+            self._started = True
             status = self._watch(reader)
         finally:
             self._end_all()
@@ -174,7 +175,7 @@ class Service:
         young = clock.monotonic() - child.started_at < YOUNG
         self._delay[is_worker] = min(LAST_DELAY, self._delay[is_worker] * 2) if young else FIRST_DELAY
         self._start_at[is_worker] = clock.monotonic() + (self._delay[is_worker] if young else 0.0)
-        if not self._signals:
+        if self._started and not self._signals:
             kind = "Worker" if is_worker else "Maintenance"
             logger.error("%s process %d has ended (%s); another takes its place.", kind, child.pid, _words(status))
 

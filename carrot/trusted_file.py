@@ -23,6 +23,8 @@ def open_trusted(path: str, flags: int, *, option: str, what: str) -> int | None
         if isinstance(error, FileNotFoundError) and not flags & os.O_CREAT:
             return None
         why = "it is a symbolic link, and none is followed" if os.path.islink(path) else error.strerror
+        if isinstance(error, PermissionError) and os.path.exists(path):
+            why = f"{error.strerror}; it belongs to the user {_user(os.stat(path).st_uid)}"
         verb = "written" if flags & (os.O_WRONLY | os.O_RDWR) else "read"
         raise ServiceError(f"The {what} {path} cannot be {verb} ({why}): give another {option}.") from error
     found = os.fstat(fd)

@@ -66,6 +66,7 @@ class Worker:
         capture_logging()
         leased_at = clock.monotonic()
         self._worker = self._register()
+        database.close()  # of the main thread, which needs it no more
         self._slot.prolong(leased_at + self._settings.lease)
         self._slot.worker_id = self._worker.pk
         self._build()

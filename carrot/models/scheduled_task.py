@@ -22,7 +22,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from carrot import clock, registry
+from carrot import registry
 from carrot.arguments import encode_arguments
 from carrot.conf import get_queue, get_settings
 from carrot.exceptions import PublishError
@@ -209,23 +209,14 @@ class ScheduledTask(models.Model):
         """Writes what people own. Enabled, or with another interval, the schedule begins a fresh grid."""
         alias = using or router.db_for_write(type(self), instance=self)
         if self._state.adding or not self.pk or force_insert:
-            self._first_grid()
+            # A first slot that was given is kept; without one, the row gets its grid below.
+            self.anchor, self.period = self.next_run, UNITS.get(self.interval_type, 0) * (self.interval_count or 0)
         elif update_fields is None:
             update_fields = OWNED
         with transaction.atomic(using=alias):
             super().save(force_insert=force_insert, force_update=force_update, using=alias, update_fields=update_fields)
             if type(self).objects.using(alias).filter(pk=self.pk).realign():
                 self.refresh_from_db(using=alias, fields=GRID)
-
-    def _first_grid(self) -> None:
-        self.period = UNITS.get(self.interval_type, 0) * (self.interval_count or 0)
-        if not self.active:
-            self.next_run = None
-        elif self.next_run is None:
-            self.anchor = clock.now()
-            self.next_run = self.anchor + timedelta(seconds=self.period)
-        else:
-            self.anchor = self.next_run
 
     def clean(self) -> None:
         """Checks the row as a form needs it: each error at the field that is to be mended."""

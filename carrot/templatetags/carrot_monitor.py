@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import template
 
-from carrot.admin.overview import Overview, overview_of
+if TYPE_CHECKING:
+    from carrot.admin.overview import Overview
 
 register = template.Library()
 
@@ -14,5 +15,8 @@ register = template.Library()
 @register.simple_tag(takes_context=True)
 def carrot_overview(context: template.Context) -> Overview:
     """The numbers of the lists, for the person who looks."""
+    # Django loads the tags of every app, and carrot has to run without the admin, too.
+    from carrot.admin.overview import overview_of
+
     app_list: Any = context.get("app_list", ())
     return overview_of(context["request"], app_list)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.project import Project, ProjectFactory
+from tests.project import CHECKOUT, Project, ProjectFactory
 from tests.servers.process import Process, wait_until
 
 pytestmark = [
@@ -281,6 +281,27 @@ def test_start_says_that_a_queue_is_unknown(daemon: Daemon) -> None:
 )
 def test_a_consumer_class_that_is_none_is_refused(daemon: Daemon, path: str, why: str) -> None:
     assert f"--consumer-class {path} {why}" in daemon.refused("start", "--consumer-class", path)
+
+
+@pytest.mark.slow
+def test_what_does_not_get_ready_in_time_is_stopped_and_said_to_be(daemon: Daemon) -> None:
+    (daemon.site.directory / "broken_consumers.py").write_text(
+        "from carrot.consumer import Consumer\n"
+        "class Broken(Consumer):\n"
+        "    def __init__(self, *args):\n"
+        "        raise ValueError('no such account')\n"
+    )
+    paths = f"'--pidfile', {str(daemon.pidfile)!r}, '--logfile', {str(daemon.logfile)!r}"
+    done = daemon.site.python(
+        "from carrot import daemon\n"
+        "from django.core.management import call_command\n"
+        "daemon.START_LIMIT = 3.0\n"
+        f"call_command('carrot_daemon', 'start', '--consumer-class', 'broken_consumers.Broken', {paths})\n",
+        check=False,
+    )
+    assert "CommandError: The service was not ready within 3 s and is stopped" in done.stdout
+    assert "ValueError: no such account" in daemon.log
+    daemon.site.wait_until(daemon.gone)
 
 
 def test_the_consumer_class_of_the_option_consumes_all_queues(daemon: Daemon) -> None:
@@ -553,6 +574,7 @@ def test_a_pid_file_removed_under_a_running_service_does_not_lead_astray(daemon:
 
 # -- every command line of the documentation --------------------------------------------------------------------------
 
+#: Those of 1.x, word for word, in an order in which they can be given.
 LINES = [
     "python manage.py carrot_daemon start",
     "python manage.py carrot_daemon status",
@@ -560,6 +582,12 @@ LINES = [
     "python manage.py carrot_daemon stop",
     "python manage.py carrot_daemon --no-scheduler",
     "python manage.py carrot_daemon stop",
+]
+OWN_PATHS = [
+    "python manage.py carrot_daemon start --logfile carrot.log --pidfile carrot.pid",
+    "python manage.py carrot_daemon status --pidfile carrot.pid",
+    "python manage.py carrot_daemon restart --logfile carrot.log --pidfile carrot.pid",
+    "python manage.py carrot_daemon stop --pidfile carrot.pid",
 ]
 DEFAULTS = [Path("/var/run/carrot.pid"), Path("/var/log/carrot.log")]
 
@@ -591,13 +619,14 @@ def shell(daemon: Daemon) -> Callable[[str], Done]:
 
 
 @pytest.mark.slow
-def test_the_command_lines_with_default_paths(shell: Callable[[str], Done]) -> None:
+def test_the_command_lines_with_default_paths(daemon: Daemon, shell: Callable[[str], Done]) -> None:
     if any(path.exists() for path in DEFAULTS):
         pytest.skip(f"this machine has files of its own: {DEFAULTS}")
     if not all(os.access(path.parent, os.W_OK) for path in DEFAULTS):
         done = shell(LINES[0])
         assert done.returncode == 1
         assert re.search("--(logfile|pidfile)", done.stderr)
+        _in_the_foreground(daemon)
         return
     try:
         for line in LINES:
@@ -605,20 +634,39 @@ def test_the_command_lines_with_default_paths(shell: Callable[[str], Done]) -> N
             assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
             assert DEFAULTS[0].exists() == (not line.endswith("stop")), line
             assert DEFAULTS[1].exists()
+        _in_the_foreground(daemon)
     finally:
         shell("python manage.py carrot_daemon stop --hard")
         for path in DEFAULTS:
             path.unlink(missing_ok=True)
 
 
+def _in_the_foreground(daemon: Daemon) -> None:
+    """``python manage.py carrot``, and Ctrl+C."""
+    command = [sys.executable, "manage.py", "carrot"]
+    output = daemon.site.directory / "foreground.out"
+    with open(output, "wb") as file:
+        child = subprocess.Popen(command, env=daemon.site.env, cwd=daemon.site.directory, stdout=file, stderr=file)
+    try:
+        assert wait_until(lambda: "carrot is ready" in output.read_text(), 30.0), output.read_text()
+        child.send_signal(signal.SIGINT)
+        assert child.wait(40.0) == 0
+        assert not DEFAULTS[0].exists()
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_every_command_line_of_the_page_is_tried_here() -> None:
+    page = (CHECKOUT / "docs" / "service.md").read_text("utf-8")
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    lines += re.findall(r"`(python manage\.py carrot[^`]*)`", page)
+    assert set(lines) - {"python manage.py carrot"} == {*LINES, *OWN_PATHS}
+
+
 @pytest.mark.slow
 def test_the_command_lines_with_own_paths(daemon: Daemon, shell: Callable[[str], Done]) -> None:
-    for line in (
-        "python manage.py carrot_daemon start --logfile carrot.log --pidfile carrot.pid",
-        "python manage.py carrot_daemon status --pidfile carrot.pid",
-        "python manage.py carrot_daemon restart --logfile carrot.log --pidfile carrot.pid",
-        "python manage.py carrot_daemon stop --pidfile carrot.pid",
-    ):
+    for line in OWN_PATHS:
         done = shell(line)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
     assert daemon.log.count("carrot is ready") == 2

@@ -182,10 +182,9 @@ def test_a_message_of_another_installation_is_left_to_its_owner_and_its_queue_al
     service = site.service()
     service.wait_ready()
     make_queue(site)
-    owner = str(uuid.uuid4())
     theirs: dict[str, Any] = {
         "message_id": str(uuid.uuid4()),
-        "headers": {"type": NOTE, "carrot": {"site": owner, "v": 2}},
+        "headers": {"type": NOTE, "carrot": {"site": str(uuid.uuid4()), "v": 2}},
     }
     send(site, b'{"args": []}', **theirs)
     site.wait_until(lambda: invariants.depth(site) == (1, 0), message="it is back in the queue, which has no consumer")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
 
 from tests.acceptance import invariants
-from tests.acceptance.combinations import corners, everywhere
+from tests.acceptance.combinations import corners, everywhere, on_postgresql
 from tests.acceptance.load import Journal, Load, publish_all
 from tests.project import Broker, Database, ProjectFactory
 
 pytestmark = pytest.mark.acceptance
 
 HOLD = "tests.acceptance.fault_tasks.hold"
+NOTE = "tests.acceptance.fault_tasks.note"
 FOUR_THREADS = [{"name": "default", "concurrency": 4}]
 
 
@@ -65,3 +67,33 @@ def test_a_task_finishes_within_the_grace_of_a_stop_and_one_that_does_not_runs_a
     invariants.wait_for_rest(site)
     invariants.check_completed_once(site, journal.runs(), list(gates))
     assert (invariants.row_of(site, "in-time")["tries"], invariants.row_of(site, "too-long")["tries"]) == (1, 2)
+
+
+@on_postgresql
+def test_a_service_that_is_stopped_waits_for_outcomes_that_the_database_is_slow_to_take(
+    project: ProjectFactory, database: Database, broker: Broker
+) -> None:
+    site = project(database=database, broker=broker, queues=FOUR_THREADS)
+    journal = Journal(site)
+    names = [f"n{n}" for n in range(4)]
+    with site.connect() as connection:
+        connection.execute(
+            "CREATE FUNCTION wait_a_while() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER outcome BEFORE UPDATE ON carrot_messagelog FOR EACH ROW"
+            " WHEN (NEW.status = 'COMPLETED') EXECUTE FUNCTION wait_a_while()"
+        )
+        connection.execute("SELECT pg_advisory_lock(1)")
+        service = site.service()
+        service.wait_ready()
+        publish_all(site, [(NOTE, str(journal.path), name) for name in names])
+        site.wait_until(lambda: len(journal.runs()) == len(names))
+        service.send(signal.SIGTERM)
+        site.wait_until(lambda: "Stopping" in service.output())
+        time.sleep(3.0)  # the fault itself: for so long no outcome can be written
+    assert service.wait(40.0) == 0
+    invariants.wait_for_rest(site)
+    invariants.check_completed_once(site, journal.runs(), names)
+    assert site.sql("SELECT DISTINCT tries FROM carrot_messagelog") == [{"tries": 1}]

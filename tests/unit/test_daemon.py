@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 
 import pytest
 from django.core.management import call_command
-from django.core.management.base import CommandError
+from django.core.management.base import BaseCommand, CommandError
 from django.test import override_settings
 
 from carrot import daemon, logs
@@ -54,6 +55,16 @@ def test_all_options_are_taken_in_their_short_and_long_forms() -> None:
         "hard": True,
     }
     assert {name: options[name] for name in wanted} == wanted
+
+
+def test_the_page_describes_every_option_and_no_other() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "service.md").read_text("utf-8")
+    table = page.partition("## Options")[2].partition("\n## ")[0]
+    described = set(re.findall(r"^\| .*?`(--[a-z-]+)", table, re.MULTILINE))
+    of_django = {option for action in BaseCommand().create_parser("", "")._actions for option in action.option_strings}
+    parser = Command().create_parser("manage.py", "carrot_daemon")
+    ours = {option for action in parser._actions for option in action.option_strings} - of_django
+    assert described == {option for option in ours if option.startswith("--")} - {"--skip-checks"}
 
 
 def test_an_unknown_mode_is_refused() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +81,19 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.M
     path.touch()
     give_away(path, monkeypatch)
     with pytest.raises(ServiceError, match="belongs to the user"):
+        attempt(path)
+
+
+def test_where_permission_is_denied_the_user_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.touch()
+
+    def denied(*args: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", denied)  # root is denied nothing
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    with pytest.raises(ServiceError, match=rf"cannot be written \(Permission denied; it belongs to the user {user}\)"):
         attempt(path)
 
 

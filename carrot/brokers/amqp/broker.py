@@ -71,9 +71,12 @@ class AmqpBroker(Broker):
         return self._ask(purge(queue), timeout) or 0
 
     def _ask(self, steps: Steps[T], timeout: float) -> T | None:
-        answer = self.publisher().ask(steps)
+        ends = clock.monotonic() + timeout
+        publisher = self.publisher()
+        if not publisher.wait_connected(timeout):
+            raise BrokerUnreachable(f"{self.host}: {publisher.error}")
         try:
-            return answer.result(timeout)
+            return publisher.ask(steps).result(max(0.0, ends - clock.monotonic()))
         except (FutureTimeout, CancelledError) as error:
             raise BrokerUnreachable(f"{self.host} did not answer within {timeout:g} s") from error
 

@@ -6,13 +6,14 @@ import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error as DatabaseFailure
 
 from carrot import publisher
 from carrot.exceptions import CarrotError
 from carrot.services import create_message
 
 #: Seconds to wait for the broker's confirm before the command ends; the service sends what was not confirmed.
-CONFIRM = 5.0
+CONFIRM = 3.0
 
 
 def value(text: str) -> Any:
@@ -40,6 +41,10 @@ class Command(BaseCommand):
             row = message.publish()
         except CarrotError as error:
             raise CommandError(str(error)) from error
+        except DatabaseFailure as error:
+            raise CommandError(
+                f"The database does not take the task: {str(error).strip()} Is it there, and migrated (manage.py migrate)?"
+            ) from error
         confirmed = publisher.flush(CONFIRM)
         self.stdout.write(f"Published {message.call_text()} to queue {row.queue} as {row.uuid}.")
         if not confirmed:

@@ -132,7 +132,8 @@ def test_the_hot_statements_use_their_indexes() -> None:
     with CaptureQueriesContext(connection) as orphans:
         MessageLog.objects.orphans()
     with CaptureQueriesContext(connection) as waiting:
-        MessageLog.objects.filter(queue="default", status="PUBLISHED", ring_at__isnull=True).values("pk")[:9].count()
+        rows = MessageLog.objects.filter(queue="default", status="PUBLISHED", ring_at__isnull=True)
+        rows.order_by("-priority", "pk").values("pk")[:9].count()
     assert "carrot_claim" in plan(claim_next)
     assert "carrot_ring" in plan(due)
     assert "carrot_status_list" in plan(orphans)

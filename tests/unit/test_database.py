@@ -1,0 +1,149 @@
+"""The connections of threads that live long."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import InterfaceError, OperationalError, connection, transaction
+
+from carrot import database
+from carrot.database import POSTGRESQL, TaskConnections
+from tests.app.models import Effect
+
+pytestmark = pytest.mark.django_db(transaction=True)
+needs_a_server = pytest.mark.skipif("connection.vendor == 'sqlite'", reason="a file has no connection to lose")
+
+
+def in_a_thread(function: Callable[[], object]) -> object:
+    """Runs a function in a thread with connections of its own, closed at its end; returns what it returns."""
+    found: list[object] = []
+
+    def run() -> None:
+        with database.closing():
+            found.append(function())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(10.0)
+    return found[0]
+
+
+def break_connection() -> None:
+    """What a server that restarted leaves behind."""
+    connection.ensure_connection()
+    connection.connection.close()
+
+
+@needs_a_server
+def test_a_connection_that_does_not_answer_is_dropped_and_the_next_use_makes_a_new_one() -> None:
+    def use() -> int:
+        break_connection()
+        with pytest.raises((OperationalError, InterfaceError)):
+            Effect.objects.count()
+        database.drop_broken()
+        return Effect.objects.count()
+
+    assert in_a_thread(use) == 0
+
+
+def test_a_connection_that_answers_is_kept() -> None:
+    def use() -> bool:
+        connection.ensure_connection()
+        before = connection.connection
+        database.drop_broken()
+        return connection.connection is before
+
+    assert in_a_thread(use) is True
+
+
+def test_a_transaction_that_an_error_interrupted_is_dropped_with_its_connection() -> None:
+    def use() -> tuple[bool, int]:
+        transaction.atomic().__enter__()
+        Effect.objects.create(message_id="x", attempt=1, pid=1)
+        database.drop_broken()
+        return connection.in_atomic_block, Effect.objects.count()
+
+    assert in_a_thread(use) == (False, 0)
+
+
+def test_a_thread_leaves_no_connection_behind_whatever_happens_in_it() -> None:
+    seen: list[Any] = []
+
+    def run() -> None:
+        with pytest.raises(RuntimeError), database.closing():
+            connection.ensure_connection()
+            transaction.atomic().__enter__()
+            raise RuntimeError
+        seen.append(connection.connection)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(10.0)
+    assert seen == [None]
+
+
+class TestBetweenTasks:
+    @needs_a_server
+    def test_a_connection_lost_while_it_rested_does_not_fail_the_next_task(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(database, "REST", -1.0)
+
+        def use() -> int:
+            connections = TaskConnections()
+            connections.before()
+            Effect.objects.count()
+            connections.after()
+            break_connection()
+            connections.before()
+            return Effect.objects.count()
+
+        assert in_a_thread(use) == 0
+
+    @needs_a_server
+    def test_a_connection_lost_during_a_task_is_no_error_of_the_thread(self) -> None:
+        def use() -> int:
+            connections = TaskConnections()
+            connections.before()
+            transaction.atomic().__enter__()
+            break_connection()
+            connections.after()
+            return Effect.objects.count()
+
+        assert in_a_thread(use) == 0
+
+    def test_a_task_finds_what_the_last_one_committed_and_not_what_it_left_open(self) -> None:
+        def use() -> int:
+            connections = TaskConnections()
+            Effect.objects.create(message_id="committed", attempt=1, pid=1)
+            transaction.atomic().__enter__()
+            Effect.objects.create(message_id="open", attempt=1, pid=1)
+            connections.after()
+            connections.before()
+            return Effect.objects.count()
+
+        assert in_a_thread(use) == 1
+
+
+@pytest.fixture
+def options() -> Iterator[dict[str, Any]]:
+    """The options of the database connection, put back afterwards."""
+    before = dict(connection.settings_dict["OPTIONS"])
+    yield connection.settings_dict["OPTIONS"]
+    connection.settings_dict["OPTIONS"] = before
+
+
+def test_the_service_notices_a_database_host_that_vanished_and_keeps_what_the_project_set(
+    options: dict[str, Any],
+) -> None:
+    options["connect_timeout"] = 99
+    database.harden("worker")
+    found = connection.settings_dict["OPTIONS"]
+    if connection.vendor == "postgresql":
+        assert {**found, "connect_timeout": 10} == {**found, **POSTGRESQL, "application_name": "carrot worker"}
+        assert found["connect_timeout"] == 99
+    else:
+        assert found == options
