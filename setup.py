@@ -26,6 +26,7 @@ EXTRAS = {
         "hypothesis>=6.100",
         "import-linter>=2.5",
         "mypy>=1.15",
+        "playwright>=1.45",
         "pytest>=8.3",
         "pytest-django>=4.11",
         "pytest-timeout>=2.3",

@@ -258,7 +258,7 @@ def first_version_messages(connection: BaseDatabaseWrapper) -> Iterator[CheckMes
         yield Error(
             f'The database "{connection.alias}" is one of django-carrot 1.x: it has {", ".join(traces)}. '
             "Version 2.0 has its own tables and does not take the rows of 1.x over.",
-            hint="Back the database up; let 1.x finish its queued tasks; rename or drop the tables carrot_messagelog "
+            hint="Back the database up; let 1.x finish its queued tasks; drop the tables carrot_messagelog "
             "and carrot_scheduledtask; run DELETE FROM django_migrations WHERE app = 'carrot'; then run migrate. "
             "Or use a fresh database.",
             id="carrot.E035",

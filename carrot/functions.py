@@ -23,12 +23,14 @@ from types import (
     ModuleType,
     WrapperDescriptorType,
 )
-from typing import Any, NoReturn, TypeVar, cast, overload
+from typing import Any, NoReturn, TypeAlias, TypeVar, cast, overload
 from weakref import WeakKeyDictionary
 
 from carrot.exceptions import TaskAttributeError, TaskImportError
 
 _F = TypeVar("_F", bound=Callable[..., object])
+
+_Names: TypeAlias = "list[str] | tuple[str, ...]"
 
 _MARK = "carrot_task"
 _MAX_PRIORITY = 255
@@ -54,27 +56,37 @@ class TaskOptions:
 
     queue: str | None = None
     priority: int | None = None
+    #: Names of parameters, and of keys at any depth of the arguments, whose values the monitor masks.
+    redact: tuple[str, ...] = ()
 
 
 NO_OPTIONS = TaskOptions()
 
 
 @overload
-def task(function: _F, /, *, queue: str | None = ..., priority: int | None = ...) -> _F: ...
+def task(function: _F, /, *, queue: str | None = ..., priority: int | None = ..., redact: _Names = ...) -> _F: ...
 @overload
-def task(*, queue: str | None = ..., priority: int | None = ...) -> Callable[[_F], _F]: ...
 def task(
-    function: Callable[..., object] | None = None, /, *, queue: str | None = None, priority: int | None = None
+    *, queue: str | None = ..., priority: int | None = ..., redact: _Names = ...
+) -> Callable[[_F], _F]: ...
+def task(
+    function: Callable[..., object] | None = None,
+    /,
+    *,
+    queue: str | None = None,
+    priority: int | None = None,
+    redact: _Names = (),
 ) -> Callable[..., object]:
     """Marks a function of a ``tasks`` module as a task that the admin and other programs may start.
 
     ``@carrot.task`` or ``@carrot.task(queue="emails", priority=3)``. It returns the same function, callable as before;
-    put it above other decorators. The options are the defaults of publishing.
+    put it above other decorators. ``queue`` and ``priority`` are the defaults of publishing. ``redact=["card"]`` names
+    parameters, and keys in the arguments, whose values the monitor masks, beside those the setting ``redact`` tells.
 
     Raises `TaskAttributeError` if what is decorated can be no task, TypeError or ValueError for wrong options.
     """
-    _check_options(queue, priority)
-    options = TaskOptions(queue=queue, priority=priority)
+    _check_options(queue, priority, redact)
+    options = TaskOptions(queue=queue, priority=priority, redact=tuple(redact))
 
     def mark(function: _F) -> _F:
         fault = _kind_fault(function) or _place_fault(cast(FunctionType, function))
@@ -86,7 +98,7 @@ def task(
     return mark if function is None else mark(function)
 
 
-def _check_options(queue: object, priority: object) -> None:
+def _check_options(queue: object, priority: object, redact: object) -> None:
     if queue is not None and (not isinstance(queue, str) or not queue):
         raise TypeError(f"@carrot.task: queue is {queue!r:.50}; it must be the name of a queue.")
     if priority is not None:
@@ -94,6 +106,8 @@ def _check_options(queue: object, priority: object) -> None:
             raise TypeError(f"@carrot.task: priority is {priority!r:.50}; it must be a whole number.")
         if not 0 <= priority <= _MAX_PRIORITY:
             raise ValueError(f"@carrot.task: priority is {priority}; 0 (last) to {_MAX_PRIORITY} (first) are allowed.")
+    if not isinstance(redact, (list, tuple)) or not all(isinstance(name, str) and name for name in redact):
+        raise TypeError(f"@carrot.task: redact is {redact!r:.50}; it must be a list of names, as ['card', 'pin'].")
 
 
 def options_of(function: object) -> TaskOptions | None:

@@ -74,7 +74,6 @@ class PidFile:
     def __init__(self, path: str | Path) -> None:
         self.path = os.path.abspath(path)
         self._fd: int | None = None
-        self._owner = 0
 
     # -- held by this process -------------------------------------------------------------------------------------
 
@@ -95,14 +94,14 @@ class PidFile:
             time.sleep(PAUSE)
         os.ftruncate(fd, 0)
         os.write(fd, f"{os.getpid()}\n".encode())
-        self._fd, self._owner = fd, os.getpid()
+        self._fd = fd
         os.register_at_fork(after_in_child=self._let_go)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Removes the file, then gives up the lock: in this order, so that whoever gets it sees that it is gone."""
-        if self._fd is None or self._owner != os.getpid():
-            return
+        if self._fd is None:
+            return  # a forked child does not hold it
         if self._is_at_path(self._fd):
             with contextlib.suppress(OSError):  # its directory may be gone, or ours no longer
                 os.unlink(self.path)

@@ -131,7 +131,8 @@ def _row(message: Message) -> MessageLog:
 
 
 def ring_on_commit(messages: Sequence[Message]) -> None:
-    """Hands ``messages`` to the publisher once the current transaction of their rows is committed; now if there is none.
+    """Hands ``messages`` to the publisher once the current transaction of their rows is committed; now if there is
+    none.
 
     ``robust``: an error here must not reach the caller, whose transaction is committed by then.
     """

@@ -54,7 +54,7 @@ def main() -> int:
     tally = Tally()
     try:
         run_static_checks(tally)
-        with servers() as env:
+        with servers(browser=not options.fast) as env:
             run_tests(tally, options.fast, pytest_arguments, env)
     except ServerError as error:
         print(error, file=sys.stderr)
@@ -103,10 +103,13 @@ def run_tests(tally: Tally, fast: bool, arguments: list[str], env: Mapping[str, 
 
 
 @contextmanager
-def servers() -> Iterator[dict[str, str]]:
-    """Private servers for this run: yields the variables that name them; they are crashed and removed afterwards."""
+def servers(*, browser: bool) -> Iterator[dict[str, str]]:
+    """Private servers for this run: yields the variables that name them; they are crashed and removed afterwards.
+
+    Whatever is not on this machine, ``browser`` says whether also a browser, is installed first.
+    """
     headline("servers")
-    ensure_installed()
+    ensure_installed(browser=browser)
     place = new_place()
     try:
         rabbitmq, postgresql = RabbitMQ(place), PostgreSQL(place)

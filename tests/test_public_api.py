@@ -18,7 +18,7 @@ from carrot.models.message_log import Origin, Status
 
 #: parameters by name, with the default after "="; "*" begins those passed by keyword only
 SIGNATURES = {
-    "carrot.task": "(function=None, /, *, queue=None, priority=None)",
+    "carrot.task": "(function=None, /, *, queue=None, priority=None, redact=())",
     "carrot.utilities.publish_message": (
         "(task, *task_args, priority=0, queue=None, exchange='', routing_key=None, **task_kwargs)"
     ),
@@ -125,5 +125,15 @@ def test_a_message_log_has_the_fields_and_properties_of_1_x() -> None:
 def test_a_message_has_the_documented_fields() -> None:
     message = carrot.message.Message  # type: ignore[attr-defined]
     parameters = inspect.signature(message).parameters
-    assert set(parameters) >= {"uuid", "task", "args", "kwargs", "queue", "priority", "exchange", "routing_key", "run_after"}
+    assert set(parameters) >= {
+        "uuid",
+        "task",
+        "args",
+        "kwargs",
+        "queue",
+        "priority",
+        "exchange",
+        "routing_key",
+        "run_after",
+    }
     assert all(each.kind is inspect.Parameter.KEYWORD_ONLY for each in parameters.values())

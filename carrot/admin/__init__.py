@@ -5,6 +5,7 @@ service and the publishing code work without ``django.contrib.admin``.
 """
 
 from carrot.admin.message_log import MessageLogAdmin
+from carrot.admin.scheduled_task import ScheduledTaskAdmin
 from carrot.admin.status_lists import (
     CompletedTaskAdmin,
     DelayedTaskAdmin,
@@ -22,6 +23,7 @@ __all__ = [
     "MessageLogAdmin",
     "QueuedTaskAdmin",
     "RunningTaskAdmin",
+    "ScheduledTaskAdmin",
     "StrayMessageAdmin",
     "WorkerProcessAdmin",
 ]

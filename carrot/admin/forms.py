@@ -93,7 +93,9 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class ScheduledTaskForm(ModelForm):
     task = forms.ChoiceField(label=gettext_lazy("Task"), widget=TaskSelect)
     args = JSONValueField(
-        label=gettext_lazy("Positional arguments"), empty=[], help_text=gettext_lazy('A JSON list, such as [1, "text"].')
+        label=gettext_lazy("Positional arguments"),
+        empty=[],
+        help_text=gettext_lazy('A JSON list, such as [1, "text"].'),
     )
     kwargs = JSONValueField(
         label=gettext_lazy("Keyword arguments"),
@@ -219,5 +221,3 @@ def load_problems() -> Iterable[str]:
             "module": module,
             "reason": first,
         }
-
-

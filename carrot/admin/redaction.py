@@ -1,7 +1,8 @@
 """What of a task's data may be seen: secrets are masked by the names they go by.
 
-Keyword arguments, and keys at any depth, by the patterns of the setting ``redact``; positional arguments by the names
-of the parameters they fill. Passwords in URLs are masked everywhere. Where names cannot be known, values are hidden.
+Keyword arguments, and keys at any depth, by the patterns of the setting ``redact`` and by the names that the option
+``redact`` of ``@carrot.task`` lists; positional arguments by the names of the parameters they fill. Passwords in URLs are
+masked everywhere. Where names cannot be known, values are hidden.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import Parameter
 from typing import Any
 
 from carrot import registry
 from carrot.conf import get_settings
+from carrot.functions import function_at
 from carrot.models import Origin
+from carrot.signatures import signature_of
 
 MASK = "••••••"
 
@@ -26,11 +30,29 @@ _PAIR = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:\s*)("(?:[^"\\]|\\.)*(?:"|$)|[^\s,\
 
 
 @dataclass(frozen=True, kw_only=True)
-class Positional:
-    """Positional arguments as they may be shown. ``hidden``: the names are unknown, so all values are masked."""
+class Shown:
+    """Arguments as they may be shown. ``hidden``: the function is unknown, so all values are masked."""
 
-    values: list[Any]
+    values: Any
     hidden: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """What a function says about its arguments. ``rest``: the name behind ``*``, or empty."""
+
+    names: tuple[str, ...] = ()
+    rest: str = ""
+    #: the option ``redact``, in lower case
+    secret: frozenset[str] = frozenset()
+
+    def name_of(self, index: int) -> str:
+        """The parameter that a positional argument fills."""
+        return self.names[index] if index < len(self.names) else self.rest
+
+
+#: What is known about the arguments of a function that is none of ours.
+NO_OPINION = Parameters()
 
 
 class Redaction:
@@ -39,47 +61,62 @@ class Redaction:
     def __init__(self) -> None:
         self.patterns = get_settings().redact
         self._compiled = [re.compile(pattern, re.IGNORECASE) for pattern in self.patterns]
-        self._names: dict[tuple[str, bool], tuple[str, ...] | None] = {}
+        self._found: dict[tuple[str, bool], Parameters | None] = {}
 
-    def is_secret(self, name: str) -> bool:
+    def is_secret(self, name: str, parameters: Parameters = NO_OPINION) -> bool:
         """Whether what goes by this name is masked."""
-        return any(pattern.search(name) for pattern in self._compiled)
+        return name.casefold() in parameters.secret or any(pattern.search(name) for pattern in self._compiled)
 
-    def value(self, value: Any) -> Any:
+    def value(self, value: Any, parameters: Parameters = NO_OPINION) -> Any:
         """A JSON value with the secrets in it masked, at any depth."""
         if isinstance(value, dict):
-            return {key: MASK if self.is_secret(key) else self.value(item) for key, item in value.items()}
+            return {
+                key: MASK if self.is_secret(key, parameters) else self.value(item, parameters)
+                for key, item in value.items()
+            }
         if isinstance(value, list):
-            return [self.value(item) for item in value]
+            return [self.value(item, parameters) for item in value]
         return url_passwords_masked(value) if isinstance(value, str) else value
 
-    def positional(self, task: str, origin: str, values: Sequence[Any]) -> Positional:
+    def positional(self, task: str, origin: str, values: Sequence[Any]) -> Shown:
         """Positional arguments with the secret ones masked; all of them where the function cannot be found."""
-        if not values or not self._compiled:
-            return Positional(values=self.value(list(values)))
-        names = self.parameters(task, origin)
-        if names is None:
-            return Positional(values=[MASK] * len(values), hidden=True)
-        return Positional(
+        parameters = self.parameters(task, origin) if values else NO_OPINION
+        if parameters is None:
+            if not self._compiled:
+                return Shown(values=self.value(list(values)))
+            return Shown(values=[MASK] * len(values), hidden=True)
+        return Shown(
             values=[
-                MASK if index < len(names) and self.is_secret(names[index]) else self.value(value)
+                MASK if self.is_secret(parameters.name_of(index), parameters) else self.value(value, parameters)
                 for index, value in enumerate(values)
             ]
         )
 
+    def keyword(self, task: str, origin: str, values: dict[str, Any]) -> Shown:
+        """Keyword arguments with the secret ones masked; all of them where nobody can tell what the function hides."""
+        parameters = self.parameters(task, origin) if values else NO_OPINION
+        if parameters is None and self._compiled:
+            return Shown(values=dict.fromkeys(values, MASK), hidden=True)
+        return Shown(values=self.value(values, parameters or NO_OPINION))
+
     def hides_positional(self, task: str, origin: str) -> bool:
         """Whether any positional argument of this task is masked by name, or may be."""
-        if not self._compiled:
-            return False
-        names = self.parameters(task, origin)
-        return names is None or any(map(self.is_secret, names))
+        parameters = self.parameters(task, origin)
+        if self.hides_keyword(task, origin) or parameters is None:
+            return self.hides_keyword(task, origin)
+        return any(map(self.is_secret, (*parameters.names, parameters.rest)))
 
-    def parameters(self, task: str, origin: str) -> tuple[str, ...] | None:
-        """The names of a function's positional parameters; None where the function cannot be found."""
+    def hides_keyword(self, task: str, origin: str) -> bool:
+        """Whether any keyword argument of this task may be masked for another reason than the patterns."""
+        parameters = self.parameters(task, origin)
+        return bool(self._compiled) if parameters is None else bool(parameters.secret)
+
+    def parameters(self, task: str, origin: str) -> Parameters | None:
+        """What a function says about its arguments; None where it cannot be found."""
         key = task, origin in TRUSTED_ORIGINS
-        if key not in self._names:
-            self._names[key] = _parameters(*key)
-        return self._names[key]
+        if key not in self._found:
+            self._found[key] = _parameters(*key)
+        return self._found[key]
 
     def text(self, text: str) -> str:
         """A text that looks like JSON but cannot be read as such: values of secret keys are masked.
@@ -102,11 +139,22 @@ def url_passwords_masked(text: str) -> str:
     return _URL_PASSWORD.sub(rf"\1{MASK}@", text) if "://" in text else text
 
 
-def _parameters(task: str, trusted: bool) -> tuple[str, ...] | None:
+def _parameters(task: str, trusted: bool) -> Parameters | None:
     if not trusted and not registry.is_registered(task):
         return None
     try:
-        return registry.parameter_names(task)
+        options = registry.task_options(task)
+        signature = signature_of(function_at(task))
     except Exception:
         # Whatever the project's module does when it is imported: the page must be shown.
         return None
+    rest = [
+        name
+        for name, parameter in (signature.parameters if signature else {}).items()
+        if parameter.kind is Parameter.VAR_POSITIONAL
+    ]
+    return Parameters(
+        names=registry.parameter_names(task),
+        rest=rest[0] if rest else "",
+        secret=frozenset(name.casefold() for name in options.redact),
+    )

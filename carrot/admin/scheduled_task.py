@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import quote
 from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.urls import URLPattern, URLResolver, path, reverse
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from carrot.admin import display, highlighting, search
-from carrot.admin.access import guarded
 from carrot.admin.changelist import MonitorChangeList, task_url
 from carrot.admin.filters import EqualityFilter, QueueFilter, TaskFilter
 from carrot.admin.forms import ScheduledTaskForm
 from carrot.admin.paginator import CAP
-from carrot.admin.read_only import ReadOnlyAdmin
 from carrot.admin.redaction import Redaction, url_passwords_masked
-from carrot.exceptions import PublishError
+from carrot.admin.schedule_verbs import ScheduleVerbs
+from carrot.conf import get_settings
 from carrot.models import MessageLog, Origin, ScheduledTask
-
-#: Schedules that are named in a message; of others only the number is told.
-NAMED = 5
-#: Schedules that get an entry each in the admin's log; more get one together.
-LOGGED = 100
-#: Keys of one statement.
-SLICE = 500
 
 
 class ActiveFilter(EqualityFilter):
@@ -72,7 +62,7 @@ class ScheduleChangeList(MonitorChangeList):
 
 
 @admin.register(ScheduledTask)
-class ScheduledTaskAdmin(ReadOnlyAdmin):
+class ScheduledTaskAdmin(ScheduleVerbs):
     """Schedules can be added, changed, deleted and run, each with its own permission."""
 
     form = ScheduledTaskForm
@@ -81,8 +71,6 @@ class ScheduledTaskAdmin(ReadOnlyAdmin):
     search_fields = ("task_name", "task", "args", "kwargs")
     search_help_text = gettext_lazy("Searches names, function names and arguments.")
     ordering = ("task_name",)
-    sort_field = "task_name"
-    actions = ("run_now", "enable", "disable")
     readonly_fields = ("shown_args", "shown_kwargs", "next", "last", "trouble", "made_by")
     view_on_site = False
 
@@ -105,13 +93,6 @@ class ScheduledTaskAdmin(ReadOnlyAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self._may(request, "delete")
-
-    def has_run_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._may(request, "run")
-
-    def may_see_tasks(self, request: HttpRequest) -> bool:
-        tasks = self.admin_site._registry.get(MessageLog)
-        return tasks is not None and tasks.has_view_permission(request)
 
     # -- the list ---------------------------------------------------------------------------------------------------
 
@@ -187,14 +168,11 @@ class ScheduledTaskAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("positional arguments"))
     def shown_args(self, schedule: ScheduledTask) -> SafeString:
-        values = schedule.args if isinstance(schedule.args, list) else []
-        shown = Redaction().positional(schedule.task, schedule.origin, values)
-        return format_html('<pre class="carrot-block">{}</pre>', highlighting.json_value(shown.values))
+        return _block(_masked(schedule, Redaction())[0])
 
     @admin.display(description=gettext_lazy("keyword arguments"))
     def shown_kwargs(self, schedule: ScheduledTask) -> SafeString:
-        value = Redaction().value(schedule.kwargs)
-        return format_html('<pre class="carrot-block">{}</pre>', highlighting.json_value(value))
+        return _block(_masked(schedule, Redaction())[1])
 
     @admin.display(description=gettext_lazy("made by"))
     def made_by(self, schedule: ScheduledTask) -> str:
@@ -205,109 +183,50 @@ class ScheduledTaskAdmin(ReadOnlyAdmin):
         if schedule is not None:
             context["notices"] = notices(schedule)
             if self.has_run_permission(request, schedule):
-                context["run_url"] = self._url("run", quote(schedule.pk))
+                context["run_url"] = self.url_of("run", quote(schedule.pk))
         response: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
         return response
 
-    # -- verbs ------------------------------------------------------------------------------------------------------
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        for notice in notices(obj):
+            self.message_user(request, notice, messages.WARNING)
 
-    def get_urls(self) -> list[URLResolver | URLPattern]:
-        run = self.admin_site.admin_view(guarded(self.run_view))
-        return [path("<path:object_id>/run/", run, name="carrot_scheduledtask_run"), *super().get_urls()]
 
-    def run_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Publishes the task of one schedule, for the button on its page."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        if not self.has_run_permission(request):
-            raise PermissionDenied
-        schedule = super().get_object(request, object_id)
-        if schedule is None:
-            raise Http404(_("There is no such scheduled task."))
-        self._run(request, [schedule])
-        if self.has_view_permission(request, schedule):
-            return HttpResponseRedirect(self._url("change", quote(schedule.pk)))
-        return HttpResponseRedirect(reverse("admin:index", current_app=self.admin_site.name))
+def is_missing(schedule: ScheduledTask, redaction: Redaction) -> bool:
+    """Whether the function of a schedule is not found here, or may not be run by it."""
+    return redaction.parameters(schedule.task, schedule.origin) is None
 
-    @admin.action(permissions=["run"], description=gettext_lazy("Run now"))
-    def run_now(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        self._run(request, queryset)
 
-    @admin.action(permissions=["change"], description=gettext_lazy("Enable"))
-    def enable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        chosen, changed = self._switch(request, queryset, True)
-        text = ngettext("%(count)d schedule was enabled.", "%(count)d schedules were enabled.", changed)
-        self._report(request, text % {"count": changed}, chosen - changed, _("%d had been active already."))
-
-    @admin.action(permissions=["change"], description=gettext_lazy("Disable"))
-    def disable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        chosen, changed = self._switch(request, queryset, False)
-        text = ngettext("%(count)d schedule was disabled.", "%(count)d schedules were disabled.", changed)
-        self._report(request, text % {"count": changed}, chosen - changed, _("%d had been inactive already."))
-
-    def _run(self, request: HttpRequest, schedules: Iterable[ScheduledTask]) -> None:
-        done: list[ScheduledTask] = []
-        last: MessageLog | None = None
-        failures: list[tuple[ScheduledTask, str]] = []
-        for schedule in schedules:
-            try:
-                last = schedule.publish()
-            except PublishError as error:
-                failures.append((schedule, url_passwords_masked(str(error))))
-            else:
-                done.append(schedule)
-        self._note(request, done, _("Run now."))
-        if len(done) == 1 and last is not None:
-            self.message_user(request, self._published(request, done[0], last), messages.SUCCESS)
-        elif done:
-            text = ngettext("%(count)d task was published.", "%(count)d tasks were published.", len(done))
-            self.message_user(request, text % {"count": len(done)}, messages.SUCCESS)
-        for schedule, reason in failures[:NAMED]:
-            text = _("“%(name)s” was not run: %(reason)s") % {"name": schedule, "reason": reason[:500]}
-            self.message_user(request, text, messages.ERROR)
-        if len(failures) > NAMED:
-            self.message_user(request, _("%d others were not run either.") % (len(failures) - NAMED), messages.ERROR)
-
-    def _published(self, request: HttpRequest, schedule: ScheduledTask, task: MessageLog) -> SafeString | str:
-        text = _("The task of “%s” was published.") % schedule
-        if not self.may_see_tasks(request):
-            return text
-        return format_html('{} <a href="{}">{}</a>', text, task_url(self.admin_site.name, task.pk), _("See the task"))
-
-    def _switch(self, request: HttpRequest, queryset: QuerySet[Any], active: bool) -> tuple[int, int]:
-        """Enables or disables; returns how many there were and how many it changed."""
-        chosen = list(queryset.only("pk", "task_name", "active"))
-        stale = [schedule for schedule in chosen if schedule.active != active]
-        changed = 0
-        for start in range(0, len(stale), SLICE):
-            rows = ScheduledTask.objects.filter(pk__in=[schedule.pk for schedule in stale[start : start + SLICE]])
-            changed += rows.enable() if active else rows.disable()
-        self._note(request, stale, _("Enabled.") if active else _("Disabled."))
-        return len(chosen), changed
-
-    def _report(self, request: HttpRequest, text: str, skipped: int, skipped_text: str) -> None:
-        if skipped:
-            text = f"{text} {skipped_text % skipped}"
-        self.message_user(request, text, messages.SUCCESS if not skipped else messages.WARNING)
-
-    def _note(self, request: HttpRequest, schedules: list[ScheduledTask], text: str) -> None:
-        """Writes what was done into the admin's log."""
-        if len(schedules) <= LOGGED:
-            for schedule in schedules:
-                self.log_change(request, schedule, text)
-            return
-        LogEntry.objects.create(
-            user_id=request.user.pk,
-            content_type=self._content_type(),
-            object_repr=_("%d scheduled tasks") % len(schedules),
-            action_flag=CHANGE,
-            change_message=text,
+def notices(schedule: ScheduledTask) -> list[str]:
+    """Why a schedule will not run as it is, in sentences."""
+    found = []
+    if is_missing(schedule, Redaction()):
+        text = _(
+            "The function %s is not found, or is no longer registered. "
+            "Nothing is published until it is, or another one is chosen."
         )
+        found.append(text % schedule.task)
+    if schedule.queue not in get_settings().queues:
+        text = _("The queue “%s” is not in the settings. Nothing is published until it is, or another is chosen.")
+        found.append(text % schedule.queue)
+    return found
 
-    def _content_type(self) -> Any:
-        from django.contrib.admin.options import get_content_type_for_model
 
-        return get_content_type_for_model(self.model)
+def _seen(schedule: ScheduledTask, redaction: Redaction) -> str:
+    """What somebody sees of a schedule who may not change it, for a search."""
+    args, kwargs = _masked(schedule, redaction)
+    shown = [json.dumps(value, ensure_ascii=False) for value in (args, kwargs)]
+    return "\n".join([schedule.task_name, schedule.task, *shown]).casefold()
 
-    def _url(self, view: str, *args: Any) -> str:
-        return reverse(f"admin:carrot_scheduledtask_{view}", args=args, current_app=self.admin_site.name)
+
+def _masked(schedule: ScheduledTask, redaction: Redaction) -> tuple[Any, Any]:
+    """The arguments as those see them who may not change them; of a row changed by hand, what is none is left out."""
+    args = schedule.args if isinstance(schedule.args, list) else []
+    kwargs = schedule.kwargs if isinstance(schedule.kwargs, dict) else {}
+    task, origin = schedule.task, schedule.origin
+    return redaction.positional(task, origin, args).values, redaction.keyword(task, origin, kwargs).values
+
+
+def _block(value: Any) -> SafeString:
+    return format_html('<pre class="carrot-block">{}</pre>', highlighting.json_value(value))

@@ -7,7 +7,7 @@ no secret.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -58,14 +58,16 @@ def without_masked_matches(queryset: QuerySet[Any], term: str, redaction: Redact
     parts = words(term)
     no_password = ~Q(exception__iregex=_URL_PASSWORD)
     no_secret = {column: _no_secret(column, redaction.patterns) for column in ("args", "kwargs")}
-    open_tasks = _open_tasks(queryset, parts, redaction)
+    others = _others(queryset, parts)
+    open_args = _open_tasks(redaction, redaction.hides_positional, others)
+    open_kwargs = _open_tasks(redaction, redaction.hides_keyword, others)
     for part in parts:
         queryset = queryset.filter(
             Q(task__icontains=part)
             | Q(uuid__icontains=part)
             | (Q(exception__icontains=part) & no_password)
-            | (Q(args__icontains=part) & no_secret["args"] & open_tasks)
-            | (Q(kwargs__icontains=part) & no_secret["kwargs"])
+            | (Q(args__icontains=part) & no_secret["args"] & open_args)
+            | (Q(kwargs__icontains=part) & no_secret["kwargs"] & open_kwargs)
         )
     return queryset
 
@@ -89,16 +91,21 @@ def secret_key(patterns: Iterable[str]) -> str:
     return rf'({"|".join(plain)})([^"]|\\")*" *:' if plain else ""
 
 
-def _open_tasks(queryset: QuerySet[Any], parts: Sequence[str], redaction: Redaction) -> Q:
-    """The rows whose positional arguments are all shown, as far as the names of their parameters tell."""
-    if not redaction.patterns:
-        return Q()
-    registered = registry.names()
-    shown = Q(task__in=[name for name in registered if not redaction.hides_positional(name, "")])
+def _others(queryset: QuerySet[Any], parts: Sequence[str]) -> list[str]:
+    """The functions outside the registry that code named, and whose arguments have any of these parts."""
     found = Q()
     for part in parts:
-        found |= Q(args__icontains=part)
-    others = queryset.filter(found, origin__in=TRUSTED_ORIGINS).exclude(task__in=registered)
-    names = others.order_by().values_list("task", flat=True).distinct()[:LOOKED_UP]
-    more = [name for name in names if not redaction.hides_positional(name, TRUSTED_ORIGINS[0])]
-    return shown | Q(task__in=more, origin__in=TRUSTED_ORIGINS)
+        found |= Q(args__icontains=part) | Q(kwargs__icontains=part)
+    others = queryset.filter(found, origin__in=TRUSTED_ORIGINS).exclude(task__in=registry.names())
+    return list(others.order_by().values_list("task", flat=True).distinct()[:LOOKED_UP])
+
+
+def _open_tasks(redaction: Redaction, hides: Callable[[str, str], bool], others: Sequence[str]) -> Q:
+    """The rows whose arguments are all shown, as far as what is known about their functions tells."""
+    registered = registry.names()
+    shown = Q(task__in=[name for name in registered if not hides(name, "")])
+    more = [name for name in others if not hides(name, TRUSTED_ORIGINS[0])]
+    shown |= Q(task__in=more, origin__in=TRUSTED_ORIGINS)
+    if not redaction.patterns:
+        shown |= ~Q(origin__in=TRUSTED_ORIGINS) & ~Q(task__in=registered)
+    return shown

@@ -47,6 +47,9 @@ def _shown(message: StrayMessage) -> SafeString | str:
         value = json.loads(message.body)
     except (ValueError, RecursionError):
         return redaction.text(message.body)
-    if isinstance(value, dict) and isinstance(value.get("args"), list):
-        value["args"] = redaction.positional(message.task, Origin.MESSAGE, value["args"]).values
+    if isinstance(value, dict):
+        if isinstance(value.get("args"), list):
+            value["args"] = redaction.positional(message.task, Origin.MESSAGE, value["args"]).values
+        if isinstance(value.get("kwargs"), dict):
+            value["kwargs"] = redaction.keyword(message.task, Origin.MESSAGE, value["kwargs"]).values
     return highlighting.json_value(redaction.value(value))

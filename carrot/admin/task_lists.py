@@ -88,7 +88,10 @@ class TaskListAdmin(ReadOnlyAdmin):
         try:
             args, kwargs = json.loads(task.args_text), json.loads(task.kwargs_text)
             redaction: Redaction = task.redaction
-            text = display.call(redaction.positional(task.task, task.origin, args).values, redaction.value(kwargs))
+            text = display.call(
+                redaction.positional(task.task, task.origin, args).values,
+                redaction.keyword(task.task, task.origin, kwargs).values,
+            )
         except (ValueError, TypeError, AttributeError, RecursionError):
             return _("not readable")  # changed by hand: what cannot be read cannot be masked
         return format_html('<span class="carrot-arguments">{}</span>', display.shortened(text, 80)) if text else ""

@@ -61,7 +61,7 @@ def page_of(task: Any, level: str) -> TaskPage:
     left_out = task.attempts.count() - MAX_ATTEMPTS if len(earlier) > MAX_ATTEMPTS else 0
     return TaskPage(
         args=_args(task, redaction),
-        kwargs=_kwargs(task.kwargs_text, redaction),
+        kwargs=_kwargs(task, redaction),
         output=_output(task.output_text),
         exception=url_passwords_masked(task.exception),
         traceback=highlighting.traceback(url_passwords_masked(task.traceback)),
@@ -79,20 +79,23 @@ def _args(task: Any, redaction: Redaction) -> Block:
         shown = redaction.positional(task.task, task.origin, values)
     except (ValueError, TypeError, RecursionError):
         return _unreadable(task.args_text)
-    note = ""
-    if shown.hidden:
-        note = _(
-            "The function of this task is not found here, so the names of its parameters are unknown. "
-            "The values are hidden, as any may be a secret."
-        )
-    return _json(shown.values, note)
+    return _json(shown.values, _why_hidden() if shown.hidden else "")
 
 
-def _kwargs(text: str, redaction: Redaction) -> Block:
+def _kwargs(task: Any, redaction: Redaction) -> Block:
     try:
-        return _json(redaction.value(json.loads(text)))
+        values = json.loads(task.kwargs_text)
+        shown = redaction.keyword(task.task, task.origin, values)
     except (ValueError, TypeError, RecursionError):
-        return _unreadable(text)
+        return _unreadable(task.kwargs_text)
+    return _json(shown.values, _why_hidden() if shown.hidden else "")
+
+
+def _why_hidden() -> str:
+    return _(
+        "The function of this task is not found here, so nobody can tell which of its arguments are secret. "
+        "The values are hidden, as any may be."
+    )
 
 
 def _output(text: str | None) -> Block | None:

@@ -61,6 +61,7 @@ class DatabaseSubscription(Subscription):
         self._wake()
 
     def close(self, timeout: float) -> None:
+        self._room = 0
         _subscriptions.discard(self)
 
 

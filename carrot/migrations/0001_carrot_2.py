@@ -59,6 +59,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'task',
                 'verbose_name_plural': 'all tasks',
+                'permissions': [('requeue_messagelog', 'Can requeue tasks'), ('withdraw_messagelog', 'Can withdraw tasks'), ('run_again_messagelog', 'Can run completed tasks again'), ('purge_messagelog', 'Can purge queues')],
             },
         ),
         migrations.CreateModel(

@@ -95,6 +95,13 @@ class MessageLog(models.Model):
     class Meta:
         verbose_name = _("task")
         verbose_name_plural = _("all tasks")
+        permissions = [
+            # What an operator may do to tasks; to delete them is Django's own permission.
+            ("requeue_messagelog", "Can requeue tasks"),
+            ("withdraw_messagelog", "Can withdraw tasks"),
+            ("run_again_messagelog", "Can run completed tasks again"),
+            ("purge_messagelog", "Can purge queues"),
+        ]
         indexes = [
             # The lists of the monitor (filter, order and bounded count), retention, and the reaper's look at
             # IN_PROGRESS.

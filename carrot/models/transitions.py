@@ -30,24 +30,6 @@ if TYPE_CHECKING:
 MAX_CRASHES = 3
 WORKER_LOST = "worker lost"
 
-#: The columns that a requeue sets.
-REQUEUED = (
-    "status",
-    "broker",
-    "worker",
-    "start_time",
-    "completion_time",
-    "failure_time",
-    "state_at",
-    "ring_at",
-    "exception",
-    "traceback",
-    "log",
-    "note",
-    "crashes",
-    "hand_backs",
-)
-
 
 class Claim(NamedTuple):
     """A row that is ours to run until its outcome is recorded: the columns a claim returns, in this order."""
@@ -295,6 +277,14 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         from carrot.models.worker_process import WorkerProcess
 
         now = clock.now()
+        changes: dict[str, Any] = {
+            "status": "PUBLISHED",
+            "state_at": now,
+            "ring_at": now + timedelta(seconds=ring_in),
+            **dict.fromkeys(("worker", "start_time", "completion_time", "failure_time")),
+            **dict.fromkeys(("exception", "traceback", "log", "note"), ""),
+            **dict.fromkeys(("crashes", "hand_backs"), 0),
+        }
         alias = self.db_for_change()
         with transaction.atomic(using=alias):
             final = self.using(alias).filter(pk__in=list(ids), status__in=("FAILED", "CANCELLED"))
@@ -305,13 +295,12 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
                 for row in rows
                 if row.tries
             )
+            for queue in {row.queue for row in rows}:
+                keys = [row.pk for row in rows if row.queue == queue]
+                self.using(alias).filter(pk__in=keys).update(**changes, broker=broker_of[queue])
             for row in rows:
-                row.status, row.broker, row.worker = "PUBLISHED", broker_of[row.queue], None
-                row.start_time = row.completion_time = row.failure_time = None
-                row.state_at, row.ring_at = now, now + timedelta(seconds=ring_in)
-                row.exception = row.traceback = row.log = row.note = ""
-                row.crashes = row.hand_backs = 0
-            self.using(alias).bulk_update(rows, REQUEUED)
+                for name, value in {**changes, "broker": broker_of[row.queue]}.items():
+                    setattr(row, name, value)
         return rows
 
     # -- the end of waiting ---------------------------------------------------------------------------------------

@@ -448,6 +448,8 @@ def test_the_loglevel_counts_and_testmode_ends_by_itself(daemon: Daemon) -> None
 
 def test_after_a_kill_status_is_1_and_it_starts_again(daemon: Daemon) -> None:
     daemon("start", "--processes", "2")
+    key = daemon.site.publish(SLEEP, 60)  # keeps its worker for some seconds after the master's death
+    daemon.site.wait_until(f"SELECT start_time IS NOT NULL FROM carrot_messagelog WHERE id = {key}")
     old = daemon.pid
     os.kill(old, signal.SIGKILL)
     daemon.site.wait_until(lambda: Process.of(old) is None)
@@ -457,7 +459,7 @@ def test_after_a_kill_status_is_1_and_it_starts_again(daemon: Daemon) -> None:
     daemon("start")  # at once: workers of the dead master that are still about do not hold the file
     assert daemon.pid != old
     assert daemon("status").returncode == 0
-    daemon("stop")
+    daemon("stop", "--hard")
     daemon.site.wait_until(daemon.gone)
 
 

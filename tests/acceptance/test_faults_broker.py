@@ -60,7 +60,8 @@ def run_with_an_outage(
 def test_publishing_goes_on_while_rabbitmq_is_away_and_every_task_runs_once_when_it_is_back(
     project: ProjectFactory, rabbitmq: RabbitMQ, database: Database, broker: Broker
 ) -> None:
-    run_with_an_outage(project, database, rabbitmq.suspend, rabbitmq.resume, 0.0)
+    # Longer than a publisher keeps what it could not send: after that it is the relay's to send.
+    run_with_an_outage(project, database, rabbitmq.suspend, rabbitmq.resume, 6.0)
 
 
 @pytest.mark.slow

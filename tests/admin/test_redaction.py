@@ -39,7 +39,8 @@ def test_a_row_of_foreign_origin_imports_nothing(monkeypatch: pytest.MonkeyPatch
     def importing(path: str) -> tuple[str, ...]:
         raise AssertionError(path)
 
-    monkeypatch.setattr("carrot.registry.parameter_names", importing)
+    monkeypatch.setattr("carrot.admin.redaction.function_at", importing)
+    monkeypatch.setattr("carrot.registry.task_options", importing)
 
     assert Redaction().parameters("antigravity.fly", Origin.MESSAGE) is None
 

@@ -108,6 +108,7 @@ class BrokerContract:
         here.collect(2, limit=2)
         here.subscription.close(1.0)
         here.subscription.close(1.0)
+        assert not here.subscription.has_work()
         there = receiver()
         there.collect(8)
         assert sorted(here.arguments() + there.arguments()) == list(range(10))

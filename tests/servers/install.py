@@ -1,4 +1,4 @@
-"""Finds the programs of both servers; as root on Debian or Ubuntu installs them, without starting services."""
+"""Finds the programs of both servers, and a browser; as root on Debian or Ubuntu installs them, starting no service."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.servers.process import ServerError
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 DENY_ALL = "#!/bin/sh\n# Put here by carrot's tests while they install packages: no service is started.\nexit 101\n"
-PACKAGES = {"RabbitMQ": "rabbitmq-server", "PostgreSQL": "postgresql"}
+PACKAGES = {"RabbitMQ": "rabbitmq-server", "PostgreSQL": "postgresql", "Chromium": "chromium"}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 SEARCH_PATH = os.pathsep.join(
     [os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin", "/opt/homebrew/sbin"]
 )
@@ -57,6 +58,12 @@ def find_postgresql() -> Path | None:
     return None
 
 
+def find_chromium() -> Path | None:
+    """Return the program of a Chromium, or of a Chrome, or None."""
+    found = next(filter(None, (shutil.which(name, path=SEARCH_PATH) for name in BROWSERS)), None)
+    return Path(found) if found else None
+
+
 def rabbitmq_programs() -> Path:
     """As ``find_rabbitmq``, but raises ServerError that says what to install."""
     found = find_rabbitmq()
@@ -73,18 +80,29 @@ def postgresql_programs() -> Path:
     return found
 
 
-def missing() -> list[str]:
-    """Return the names of the servers whose programs are not on this machine."""
+def chromium_program() -> Path:
+    """As ``find_chromium``, but raises ServerError that says what to install."""
+    found = find_chromium()
+    if found is None:
+        raise ServerError(_what_to_install(["Chromium"]))
+    return found
+
+
+def missing(*, browser: bool = False) -> list[str]:
+    """Return the names of the servers (and the browser) whose programs are not on this machine."""
     found = {"RabbitMQ": find_rabbitmq(), "PostgreSQL": find_postgresql()}
+    if browser:
+        found["Chromium"] = find_chromium()
     return [name for name, place in found.items() if place is None]
 
 
-def ensure_installed() -> None:
+def ensure_installed(*, browser: bool = False) -> None:
     """Make sure the programs of both servers are there: find them, or as root on Debian or Ubuntu install them.
 
-    Raises ServerError that says which packages to install, where this cannot do it or the installation failed.
+    With ``browser`` also a Chromium. Raises ServerError that says which packages to install, where this cannot do it or
+    the installation failed.
     """
-    absent = missing()
+    absent = missing(browser=browser)
     if not absent:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -94,16 +112,17 @@ def ensure_installed() -> None:
     with _services_held_back():
         _apt("update")
         _apt("install", "-y", "--no-install-recommends", *packages)
-    if absent := missing():
+    if absent := missing(browser=browser):
         raise ServerError(f"apt-get ended well, but no programs were found. {_what_to_install(absent)}")
 
 
 def _what_to_install(absent: list[str]) -> str:
     debian = " ".join(PACKAGES[name] for name in absent)
-    fedora = " ".join({"RabbitMQ": "rabbitmq-server", "PostgreSQL": "postgresql-server"}[name] for name in absent)
+    fedora = " ".join({**PACKAGES, "PostgreSQL": "postgresql-server"}[name] for name in absent)
     return (
         f"The tests need {' and '.join(absent)} on this machine; they start private instances themselves.\n"
-        "As root on Debian or Ubuntu `scripts/servers start` installs them; otherwise:\n"
+        f"As root on Debian or Ubuntu `scripts/{'test' if 'Chromium' in absent else 'servers start'}` installs them; "
+        "otherwise:\n"
         f"  Debian, Ubuntu:  sudo apt-get install --no-install-recommends {debian}\n"
         f"  Fedora:          sudo dnf install {fedora}\n"
         f"  macOS:           brew install {' '.join(name.lower() for name in absent)}"

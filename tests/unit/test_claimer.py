@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from queue import SimpleQueue
 from typing import Any
 
 import pytest
 from django.db import OperationalError
 
 from carrot import claimer as module
-from carrot.board import Board, Slot
-from carrot.brokers.database import DatabaseBroker, DatabaseSubscription
-from carrot.claimer import Claimer, Lane
-from carrot.conf import get_queue
-from carrot.executor import Executor
 from carrot.models import MessageLog, Status
-from carrot.models.transitions import Claim, MessageLogQuerySet, Outcome
+from carrot.models.transitions import Claim, MessageLogQuerySet
 from carrot.services import publish_message
-from tests.rows import ADD, claim_of, in_seconds, new_row, new_worker, status_of
+from tests.rows import ADD, claim_of, in_seconds, new_row, status_of
 from tests.servers.process import wait_until
+from tests.unit.shop import Shop
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HERE = __name__
@@ -42,44 +37,6 @@ def counts() -> None:
     together.pop()
 
 
-class Shop:
-    """A claimer with one queue, ``default`` on the embedded broker, and its executor."""
-
-    def __init__(self, threads: int = 1) -> None:
-        self.worker = new_worker()
-        self.held: dict[int, Claim] = {}
-        self.full = False
-        self.slot: Slot = Board(1, threads).slots[0]
-        self.slot.prolong(float("inf"))
-        self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
-        queue = get_queue("default")
-        broker = DatabaseBroker(queue.host)
-        self.executor = Executor(
-            "default", threads, self.slot, 0, self._finished, self._ended, log_limit=4096, output_limit=4096
-        )
-        self.subscription = DatabaseSubscription(queue, lambda: self.claimer.wake())
-        self.lane = Lane("default", broker, self.subscription, self.executor)
-        self.claimer = Claimer(self.worker.pk, [self.lane], self.held, self.slot, lambda: self.full)
-
-    def _finished(self, outcome: Outcome, _error: BaseException | None) -> None:
-        self.held.pop(outcome.claim.id, None)
-        self.outcomes.put(outcome)
-
-    def _ended(self) -> None:
-        self.claimer.ended(self.lane)
-
-    def end(self) -> None:
-        gate.set()
-        if self.claimer.is_alive():
-            self.claimer.stop()
-            self.claimer.join(TIMEOUT)
-            assert not self.claimer.is_alive()
-        self.executor.stop()
-        assert wait_until(lambda: not self.executor.alive(), TIMEOUT)
-        for thread in self.executor._threads:
-            thread.join(TIMEOUT)
-
-
 @pytest.fixture
 def shops() -> Iterator[Any]:
     gate.clear()
@@ -92,6 +49,7 @@ def shops() -> Iterator[Any]:
         return made[-1]
 
     yield make
+    gate.set()
     for shop in made:
         shop.end()
 

@@ -323,12 +323,14 @@ def test_changes_count_within_two_seconds_however_they_are_made(moved: MovedCloc
 
 
 def test_a_row_made_by_bulk_create_or_by_hand_gets_its_slots(moved: MovedClock) -> None:
-    ScheduledTask.objects.bulk_create([ScheduledTask(task_name="bulk", task=NOOP)])
-    ScheduledTask.objects.bulk_create([ScheduledTask(task_name="past", task=NOOP, next_run=START - SECOND)])
     loop = Scheduler()
     run(loop)
-    assert published() == []
-    moved.forward(1)
+    ScheduledTask.objects.bulk_create([ScheduledTask(task_name="bulk", task=NOOP)])
+    ScheduledTask.objects.bulk_create([ScheduledTask(task_name="past", task=NOOP, next_run=START - SECOND)])
+    for _ in range(2):
+        run(loop)
+        assert published() == []
+        moved.forward(1)
     run(loop)
     assert len(published()) == 2
 

@@ -43,7 +43,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except DatabaseFailure as error:
             raise CommandError(
-                f"The database does not take the task: {str(error).strip()} Is it there, and migrated (manage.py migrate)?"
+                f"The database does not take the task: {str(error).strip()} Is it migrated (manage.py migrate)?"
             ) from error
         confirmed = publisher.flush(CONFIRM)
         self.stdout.write(f"Published {message.call_text()} to queue {row.queue} as {row.uuid}.")

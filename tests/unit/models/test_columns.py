@@ -19,7 +19,7 @@ from tests.rows import claim_of, new_row, new_worker, outcome_of
 
 pytestmark = pytest.mark.django_db
 
-VALUES = [[], {}, ["Café 🥕"], {"a": {"b": [1, 2.5, None, True]}}, "text", 0, ["back\\slash \"quoted\" it's %s"]]
+VALUES = [[], {}, ["Café 🥕"], {"a": {"b": [1, 2.5, None, True]}}, "text", 0, ['back\\slash "quoted" it\'s %s']]
 
 
 @pytest.mark.parametrize("value", VALUES)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 ORDINARY: dict[str, Any] = {}
 RICH: dict[str, Any] = {
     "args": ("Café 🥕", None, [1, 2.5, {"a": [True]}]),
-    "kwargs": {"quote": "it's \"100 %\" %s {}", "empty": ""},
+    "kwargs": {"quote": 'it\'s "100 %" %s {}', "empty": ""},
     "priority": 9,
     "exchange": "shop",
     "routing_key": "é",

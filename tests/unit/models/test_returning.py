@@ -18,11 +18,11 @@ from tests.rows import claim_of, new_row, new_worker
 
 
 @pytest.fixture(params=["RETURNING", "SELECT FOR UPDATE"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways, on whatever database: the second is that of MySQL."""
     if request.param != "RETURNING":
         monkeypatch.setattr(returning, "_has_returning", lambda _connection: False)
-    yield request.param
+    return request.param
 
 
 pytestmark = pytest.mark.django_db
