@@ -6,6 +6,7 @@ service and the publishing code work without ``django.contrib.admin``.
 
 from carrot.admin.message_log import MessageLogAdmin
 from carrot.admin.scheduled_task import ScheduledTaskAdmin
+from carrot.admin.site import register_all
 from carrot.admin.status_lists import (
     CompletedTaskAdmin,
     DelayedTaskAdmin,
@@ -27,3 +28,5 @@ __all__ = [
     "StrayMessageAdmin",
     "WorkerProcessAdmin",
 ]
+
+register_all()

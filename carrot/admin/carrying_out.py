@@ -48,7 +48,7 @@ def _each(verb: Verb, ids: Sequence[int], token: UUID, user: Any) -> Result:
             if one.done and pk in rows:
                 done.append(rows[pk])
         if done:
-            LogEntry.objects.log_actions(user.pk, done, verb.flag, str(verb.entry))  # type: ignore[arg-type]
+            LogEntry.objects.log_actions(user.pk, done, verb.flag, str(verb.entry))
     return result
 
 

@@ -10,18 +10,28 @@ from django.db.models import Case, F, QuerySet, TextField, When
 from django.db.models.functions import Left, Length
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from carrot.admin import display
 from carrot.admin.paginator import BoundedPaginator
 from carrot.admin.redaction import Redaction
-from carrot.models import MessageLog
+from carrot.models import Status
 
 if TYPE_CHECKING:
     from django.utils.safestring import SafeString
 
 #: Columns that no list reads: each may hold megabytes.
 HEAVY = ("args", "kwargs", "output", "log", "traceback", "exception")
+
+#: The list that has the tasks of a status; the others are in that of all tasks.
+LISTS: dict[str, str] = {
+    Status.PUBLISHED: "queuedtask",
+    Status.IN_PROGRESS: "runningtask",
+    Status.FAILED: "failedtask",
+    Status.COMPLETED: "completedtask",
+    Status.WAITING: "delayedtask",
+}
 
 #: Characters of JSON up to which arguments are shown in a list.
 MAX_LISTED = 4096
@@ -54,6 +64,13 @@ class MonitorChangeList(ChangeList):
             return _("Nothing here matches the search and the filters.")
         text: str | SafeString = self.model_admin.empty_message()
         return text
+
+    def in_words(self) -> str:
+        """What the list shows: its name, its filters, its search."""
+        filters = [text for spec in self.filter_specs for text in getattr(spec, "in_words", list)()]
+        if self.query:
+            filters.append(_("search: “%s”") % self.query)
+        return f"{capfirst(self.opts.verbose_name_plural)}: {'; '.join(filters) or _('no filter')}"
 
     @property
     def count_text(self) -> str:
@@ -106,5 +123,9 @@ class TaskChangeList(MonitorChangeList):
 
 def task_url(site_name: str, pk: Any) -> str:
     """The page of a task, whichever list it is in."""
-    opts = MessageLog._meta
-    return reverse(f"admin:{opts.app_label}_{opts.model_name}_change", args=(quote(pk),), current_app=site_name)
+    return reverse("admin:carrot_messagelog_change", args=(quote(pk),), current_app=site_name)
+
+
+def list_url(site_name: str, status: str) -> str:
+    """The list that has the tasks of a status."""
+    return reverse(f"admin:carrot_{LISTS.get(status, 'messagelog')}_changelist", current_app=site_name)

@@ -54,6 +54,4 @@ def opened(text: str, verb: Verb) -> Confirmation | None:
         number, more, until, last, token = signing.loads(text, salt=f"carrot.{verb.name}", max_age=MAX_AGE)
     except signing.BadSignature:
         return None
-    return Confirmation(
-        number=number, more=more, until=datetime.fromisoformat(until), last=last, token=UUID(hex=token)
-    )
+    return Confirmation(number=number, more=more, until=datetime.fromisoformat(until), last=last, token=UUID(hex=token))

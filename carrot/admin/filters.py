@@ -40,6 +40,11 @@ class EqualityFilter(admin.SimpleListFilter):
         value = self.value()
         return queryset if value is None else queryset.filter(**{self.field: value})
 
+    def in_words(self) -> list[str]:
+        """What is shown, where not everything is."""
+        value = self.value()
+        return [f"{self.title}: {label}" for choice, label in self.lookup_choices if str(choice) == value]
+
     @property
     def folded(self) -> bool:
         return self.closed and self.value() is None

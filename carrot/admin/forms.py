@@ -47,7 +47,7 @@ class JSONValueField(forms.CharField):
 
     def __init__(self, *, empty: Any, **kwargs: Any) -> None:
         self.empty = empty
-        super().__init__(required=False, **kwargs)
+        super().__init__(required=False, initial=empty, **kwargs)
 
     def to_python(self, value: Any) -> Any:
         text = "" if value is None else str(value).strip()
@@ -154,8 +154,8 @@ class ScheduledTaskForm(ModelForm):
         if self.stored_queue and self.stored_queue not in queues:
             choices.append((self.stored_queue, _("%s (not in the settings)") % self.stored_queue))
             field.help_text = _("Nothing is published to a queue that is not in the settings. Choose another one.")
-        elif not self.stored_queue and "default" not in queues and queues:
-            self.initial["queue"] = next(iter(queues))
+        elif not self.stored_queue:
+            self.initial.setdefault("queue", "default" if "default" in queues else next(iter(queues), ""))
         field.choices = choices
 
     def clean(self) -> dict[str, Any] | None:

@@ -14,28 +14,22 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from carrot.admin import display
+from carrot.admin.changelist import list_url
 from carrot.admin.filters import StatusFilter
 from carrot.admin.redaction import url_passwords_masked
+from carrot.admin.task_buttons import TaskButtons
 from carrot.admin.task_lists import START, TaskListAdmin, queue_text
 from carrot.admin.task_page import page_of
 from carrot.models import MessageLog, Status, WorkerProcess
 
-#: The list that has the tasks of a status; the others are in that of all tasks.
-LISTS = {
-    Status.PUBLISHED: "queuedtask",
-    Status.IN_PROGRESS: "runningtask",
-    Status.FAILED: "failedtask",
-    Status.COMPLETED: "completedtask",
-    Status.WAITING: "delayedtask",
-}
-
 
 @admin.register(MessageLog)
-class MessageLogAdmin(TaskListAdmin):
+class MessageLogAdmin(TaskButtons, TaskListAdmin):
     """The list of all tasks, newest first, and the one page that every list leads to."""
 
     list_display = ("name", "state", "arguments", "queue_name", "published", "ended")
     list_filter = (StatusFilter, *TaskListAdmin.list_filter)
+    actions = ("requeue", "run_again", "withdraw", "delete_selected")
     plural = gettext_lazy("tasks")
     sort_field = "pk"
     ordering = ("-pk",)
@@ -107,6 +101,8 @@ class MessageLogAdmin(TaskListAdmin):
             kept = request.GET.copy()
             kept.pop("log_level", None)
             context["page_query"] = f"{kept.urlencode()}&" if kept else ""
+            context["buttons"] = self.buttons(request, task)
+            context["show_delete"] = False  # it is among the buttons
         response: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
         return response
 
@@ -119,8 +115,7 @@ class MessageLogAdmin(TaskListAdmin):
 
     @admin.display(description=gettext_lazy("status"))
     def status_now(self, task: MessageLog) -> SafeString:
-        name = LISTS.get(Status(task.status), "messagelog") if task.status in Status.values else "messagelog"
-        url = reverse(f"admin:carrot_{name}_changelist", current_app=self.admin_site.name)
+        url = list_url(self.admin_site.name, task.status)
         return format_html('<a href="{}">{}</a>', url, display.status(task.status))
 
     @admin.display(description=gettext_lazy("attempt"))

@@ -102,6 +102,19 @@ class MomentRangeFilter(DateTimeRangeFilter):  # type: ignore[misc]
             return [self._problem(_("It ends before it begins."))]
         return []
 
+    def in_words(self) -> list[str]:
+        """What is shown, where not everything is."""
+        if not self.used_parameters:
+            return []
+        problems = self.problems()
+        if problems:
+            return problems
+        start, end = self._ends(self.form.cleaned_data)
+        words = _("%(title)s from %(start)s") if end is None else _("%(title)s from %(start)s to %(end)s")
+        if start is None:
+            words = _("%(title)s until %(end)s")
+        return [words % {"title": self.title, "start": _second(start), "end": _second(end)}]
+
     def _problem(self, what: str) -> str:
         return _("Nothing is shown, because the range of “%(title)s” is not valid. %(what)s") % {
             "title": self.title,
@@ -130,3 +143,10 @@ class MomentRangeFilter(DateTimeRangeFilter):  # type: ignore[misc]
                 "query_string": changelist.get_query_string(new, remove=mine),
                 "display": capfirst(label),
             }
+
+
+def _second(value: datetime | None) -> str:
+    if value is None:
+        return ""
+    local = timezone.localtime(value) if timezone.is_aware(value) else value
+    return local.strftime("%Y-%m-%d %H:%M:%S")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth import get_permission_codename
-from django.db.models import Model
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -36,7 +37,7 @@ class ReadOnlyAdmin(ModelAdmin):
     show_facets = admin.ShowFacets.NEVER
     list_per_page = list_max_show_all = 100
     list_select_related = ()
-    actions = ()
+    actions: tuple[str, ...] = ()
     empty_value_display = display.EMPTY
     #: What the rows are called below the list; None: as the list.
     plural: Any = None
@@ -51,6 +52,12 @@ class ReadOnlyAdmin(ModelAdmin):
         super().__init__(model, admin_site)
         for name in VIEWS:
             setattr(self, name, guarded(getattr(self, name)))
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        match = request.resolver_match
+        if match is not None and match.url_name == "autocomplete":
+            raise PermissionDenied  # a feed of the site's own, which knows no `monitor_authentication`
+        return super().get_queryset(request)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return MonitorChangeList

@@ -1,8 +1,8 @@
 """What of a task's data may be seen: secrets are masked by the names they go by.
 
 Keyword arguments, and keys at any depth, by the patterns of the setting ``redact`` and by the names that the option
-``redact`` of ``@carrot.task`` lists; positional arguments by the names of the parameters they fill. Passwords in URLs are
-masked everywhere. Where names cannot be known, values are hidden.
+``redact`` of ``@carrot.task`` lists; positional arguments by the names of the parameters they fill. Passwords in URLs
+are masked everywhere. Where names cannot be known, values are hidden.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from carrot.admin.access import guarded
+from carrot.admin.access import page_view
 from carrot.admin.changelist import task_url
 from carrot.admin.read_only import ReadOnlyAdmin
 from carrot.admin.redaction import url_passwords_masked
@@ -36,7 +36,7 @@ SLICE = 500
 class ScheduleVerbs(ReadOnlyAdmin):
     """Run now, enable and disable. Each says what it did, and what it did not."""
 
-    actions: Any = ("run_now", "enable", "disable")
+    actions = ("run_now", "enable", "disable")
 
     def has_run_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self._may(request, "run")
@@ -47,7 +47,7 @@ class ScheduleVerbs(ReadOnlyAdmin):
         return tasks is not None and tasks.has_view_permission(request)
 
     def get_urls(self) -> list[Any]:
-        run = self.admin_site.admin_view(guarded(self.run_view))
+        run = page_view(self.admin_site, self.run_view)
         return [path("<path:object_id>/run/", run, name="carrot_scheduledtask_run"), *super().get_urls()]
 
     def run_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

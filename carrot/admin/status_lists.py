@@ -10,6 +10,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from carrot.admin.changelist import MonitorChangeList, task_url
+from carrot.admin.queue_actions import QueueActions
 from carrot.admin.task_lists import START, TaskListAdmin, no_worker
 from carrot.models import CompletedTask, DelayedTask, FailedTask, QueuedTask, RunningTask
 
@@ -27,14 +28,20 @@ class StatusListAdmin(TaskListAdmin):
     ) -> HttpResponse:
         return self._to_its_page(request, object_id)
 
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return self._to_its_page(request, object_id)
+
     def _to_its_page(self, request: HttpRequest, object_id: str) -> HttpResponse:
         query = f"?{request.GET.urlencode()}" if request.GET else ""
         return HttpResponseRedirect(task_url(self.admin_site.name, object_id) + query)
 
 
 @admin.register(QueuedTask)
-class QueuedTaskAdmin(StatusListAdmin):
+class QueuedTaskAdmin(QueueActions, StatusListAdmin):
     list_display = ("name", "arguments", "queue_name", "priority", "queued", "attempt", "reason")
+    actions = ("withdraw",)
 
     def empty_message(self) -> Any:
         return no_worker() or _("Nothing is waiting.")
@@ -55,6 +62,7 @@ class RunningTaskAdmin(StatusListAdmin):
 @admin.register(FailedTask)
 class FailedTaskAdmin(StatusListAdmin):
     list_display = ("name", "error", "arguments", "queue_name", "failed", "took", "attempt")
+    actions = ("requeue", "delete_selected")
 
     def empty_message(self) -> Any:
         return format_html('<span class="carrot-good">✔</span> {}', _("No task has failed."))
@@ -63,6 +71,7 @@ class FailedTaskAdmin(StatusListAdmin):
 @admin.register(CompletedTask)
 class CompletedTaskAdmin(StatusListAdmin):
     list_display = ("name", "arguments", "queue_name", "completed", "took", "worker_name", "attempt")
+    actions = ("run_again", "delete_selected")
 
     def empty_message(self) -> Any:
         return no_worker() or _("No completed task is kept.")
@@ -71,6 +80,7 @@ class CompletedTaskAdmin(StatusListAdmin):
 @admin.register(DelayedTask)
 class DelayedTaskAdmin(StatusListAdmin):
     list_display = ("name", "arguments", "queue_name", "priority", "queued", "due", "attempt", "reason")
+    actions = ("withdraw",)
 
     def empty_message(self) -> Any:
         return _("No task is waiting for a later time.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy
 
 from carrot.admin import verbs
 from carrot.admin.carrying_out import carry_out, report
+from carrot.admin.changelist import task_url
 from carrot.admin.confirmation import Confirmation, opened
 from carrot.admin.paginator import CAP
 from carrot.admin.permissions import TaskPermissions
@@ -57,11 +58,14 @@ class TaskActions(TaskPermissions):
         report(request, verb, result)
         return None  # back to the list, as it was filtered
 
-    def _ask(self, verb: Verb, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse:
+    def _ask(self, verb: Verb, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
         """The page with the number, and what it counts, in words."""
         across = request.POST.get("select_across") == "1"
         number = queryset.order_by().values("pk")[: CAP + 1].count()
         more, number = number > CAP, min(number, CAP)
+        if not number:
+            messages.warning(request, _("Nothing was changed: none of these tasks is in this list any more."))
+            return None
         named = [] if across else list(queryset.only("pk", "task", "uuid")[:NAMED])
         selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
         context = {
@@ -72,18 +76,18 @@ class TaskActions(TaskPermissions):
             "media": self.media,
             "question": Confirmation.of(number, more=more).sealed(verb),
             "which": self._in_words(request) if across else "",
-            "named": [(task, self._page_of(task)) for task in named],
+            "named": [(task, task_url(self.admin_site.name, task.pk)) for task in named],
             "unnamed": number - len(named) if named else 0,
             # All that match need no list of keys: the address has the filters, and one key is enough for the admin.
             "selected": selected[:1] if across else selected,
             "select_across": int(across),
             "back": request.get_full_path(),
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, "admin/carrot/confirmation.html", context)
 
     def _in_words(self, request: HttpRequest) -> str:
         """Which tasks the list shows: its name, its filters and its search."""
-        changelist = self.get_changelist_instance(request)
+        changelist: Any = self.get_changelist_instance(request)
         text: str = changelist.in_words()
         return text

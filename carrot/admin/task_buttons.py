@@ -6,15 +6,15 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
 from carrot.admin import verbs
-from carrot.admin.access import guarded
+from carrot.admin.access import page_view
 from carrot.admin.carrying_out import carry_out, report
 from carrot.admin.changelist import list_url, task_url
 from carrot.admin.confirmation import Confirmation, opened
@@ -36,7 +36,7 @@ class TaskButtons(TaskPermissions):
         own = [
             path(
                 f"<int:object_id>/{verb.slug}/",
-                self.admin_site.admin_view(guarded(partial(self._press, verb))),
+                page_view(self.admin_site, partial(self._press, verb)),
                 name=f"carrot_messagelog_{verb.name}",
             )
             for verb in AT_ONCE
@@ -87,8 +87,10 @@ class TaskButtons(TaskPermissions):
             return self._gone(request, object_id)
         confirmed = opened(request.POST.get("question", ""), verbs.DELETE) if request.POST.get("post") else None
         if confirmed is not None:
-            ids = [task.pk] if confirmed.number == 1 else []
+            ids = list(confirmed.bound(self.get_queryset(request).filter(pk=task.pk)).values_list("pk", flat=True))
             result = carry_out(verbs.DELETE, ids, confirmed.token, request.user)
+            if not ids:
+                result.skipped[_("changed since you were asked")] += 1
             report(request, verbs.DELETE, result)
             back = request.GET.get("_changelist_filters", "")
             return HttpResponseRedirect(list_url(self.admin_site.name, task.status) + (f"?{back}" if back else ""))
@@ -103,12 +105,12 @@ class TaskButtons(TaskPermissions):
             "named": [(task, page)],
             "back": page,
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, "admin/carrot/confirmation.html", context)
 
     def _gone(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        response: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, str(object_id))
-        return response
+        messages.warning(request, _("The task %s does not exist. Perhaps it was deleted?") % object_id)
+        return HttpResponseRedirect(reverse("admin:index", current_app=self.admin_site.name))
 
 
 def _query(request: HttpRequest) -> str:

@@ -20,8 +20,8 @@ from carrot.admin import display, search
 from carrot.admin.changelist import MonitorChangeList, TaskChangeList, task_url
 from carrot.admin.filters import PriorityFilter, QueueFilter, TaskFilter, VirtualHostFilter
 from carrot.admin.ranges import MomentRangeFilter
-from carrot.admin.read_only import ReadOnlyAdmin
 from carrot.admin.redaction import Redaction, url_passwords_masked
+from carrot.admin.task_actions import TaskActions
 from carrot.conf import get_settings
 from carrot.models import WorkerProcess
 
@@ -29,7 +29,7 @@ from carrot.models import WorkerProcess
 START = "python manage.py carrot"
 
 
-class TaskListAdmin(ReadOnlyAdmin):
+class TaskListAdmin(TaskActions):
     """A list of tasks. Subclasses choose the columns; lists of one status are ordered by its index."""
 
     search_fields = ("task", "args", "kwargs", "uuid", "exception")

@@ -64,8 +64,8 @@ REQUEUE = Verb(
     label=gettext_lazy("Requeue"),
     question=ngettext_lazy("Requeue %(number)s task?", "Requeue %(number)s tasks?", "count"),
     explanation=gettext_lazy(
-        "Failed and withdrawn tasks are run again, with the same arguments. What their last attempt left (log, exception "
-        "and traceback) is kept as an earlier attempt. Tasks in any other status are skipped."
+        "Failed and withdrawn tasks are run again, with the same arguments. What their last attempt left (log, "
+        "exception and traceback) is kept as an earlier attempt. Tasks in any other status are skipped."
     ),
     done=ngettext_lazy("%(number)s task was requeued.", "%(number)s tasks were requeued.", "count"),
     entry=gettext_lazy("Requeued."),

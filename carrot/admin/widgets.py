@@ -32,7 +32,15 @@ class CarrotJSONWidget(_Widget):
         js = ("carrot/json_editor.js",)
 
     def __init__(self, attrs: Mapping[str, Any] | None = None) -> None:
-        options = {"modes": ["tree", "text"], "mode": "tree", "mainMenuBar": True, "navigationBar": False}
+        options = {
+            "modes": ["tree", "text"],
+            "mode": "tree",
+            "search": False,
+            "enableSort": False,
+            "enableTransform": False,
+            "navigationBar": False,
+            "statusBar": False,
+        }
         super().__init__(attrs={"rows": 6, "cols": 60, "spellcheck": "false", **(attrs or {})}, options=options)  # type: ignore[call-arg]
 
     def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:

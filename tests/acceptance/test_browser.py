@@ -8,7 +8,6 @@ All pages are served with a policy that allows nothing inline; whatever the brow
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import urllib.request
@@ -26,7 +25,10 @@ from tests.servers.process import free_ports, wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
-NAME, PASSWORD = "ada", "analytical engine"  # noqa: S105
+NAME, PASSWORD = "ada", "analytical engine"
+#: A site may have an icon, the monitor has none; and the editor of django-json-widget wants to add the style of a colour
+#: picker to the page, which it never needs.
+TOLERATED = ("/favicon.ico", "/dist/jsoneditor.min.js")
 #: Seconds for what the service has to do before a page shows it.
 PATIENCE = 30.0
 
@@ -44,8 +46,9 @@ class Person:
         page.on("console", self._heard)
 
     def _heard(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.complaints.append(f"{self.page.url}: {message.text}")
+        source = message.location["url"]
+        if message.type in ("error", "warning") and not source.endswith(TOLERATED):
+            self.complaints.append(f"{self.page.url}: {message.text} ({source})")
 
     def visit(self, path: str) -> None:
         self.page.goto(f"{self._address}{path}")
@@ -53,11 +56,12 @@ class Person:
     def look(self, name: str) -> None:
         """Takes a screenshot in light and one in dark."""
         self._count += 1
+        self.page.evaluate("window.scrollTo(0, 0)")
         schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
         for scheme in schemes:
             self.page.emulate_media(color_scheme=scheme)
             path = self._screenshots / f"{self._count:02}-{name}-{scheme}.png"
-            self.page.screenshot(path=path, full_page=True)
+            self.page.screenshot(path=path, full_page=True, animations="disabled")
         self.page.emulate_media(color_scheme="light")
 
     def reload_until(self, text: str) -> None:
@@ -86,7 +90,7 @@ def screenshots(tmp_path: Path) -> Path:
     return directory
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # Chromium refuses to make its sandbox for root.
@@ -111,13 +115,13 @@ def site(project: ProjectFactory) -> Project:
 
 
 @pytest.fixture
-def address(site: Project) -> str:
-    """Where its pages are served; the server is ended with the project's processes."""
+def address(site: Project) -> Iterator[str]:
+    """Where its pages are served."""
     port = free_ports(1)[0]
     output = site.directory / "runserver.out"
     command = [sys.executable, "-m", "django", "runserver", "--noreload", "--insecure", f"127.0.0.1:{port}"]
     with open(output, "wb") as file:
-        subprocess.Popen(
+        server = subprocess.Popen(
             command,
             env=site.env,
             cwd=site.directory,
@@ -135,7 +139,9 @@ def address(site: Project) -> str:
             return False
 
     assert wait_until(answers, 30.0), output.read_text()
-    return f"http://127.0.0.1:{port}"
+    yield f"http://127.0.0.1:{port}"
+    server.terminate()
+    server.wait(10.0)
 
 
 @pytest.fixture
@@ -150,7 +156,7 @@ def person(browser: Browser, address: str, screenshots: Path) -> Iterator[Person
 def test_a_person_finds_a_failure_mends_it_and_schedules_a_task(site: Project, person: Person) -> None:
     page = person.page
     missing = site.directory / "inbox"
-    task = site.publish("tests.app.tasks.touch", str(missing / "apples.txt"))
+    site.publish("tests.app.tasks.touch", str(missing / "apples.txt"))
     site.publish("tests.app.tasks.touch", str(missing / "pears.txt"))
     site.wait_until("SELECT count(*) = 2 FROM carrot_messagelog WHERE status = 'FAILED'")
 
@@ -159,7 +165,8 @@ def test_a_person_finds_a_failure_mends_it_and_schedules_a_task(site: Project, p
     page.get_by_label("Username").fill(NAME)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
-    page.get_by_role("link", name="Carrot", exact=True).first.click()
+    person.look("admin")
+    page.get_by_role("link", name="Carrot monitor").first.click()
     person.look("index")
 
     # find a failure by an argument
@@ -176,6 +183,25 @@ def test_a_person_finds_a_failure_mends_it_and_schedules_a_task(site: Project, p
     expect(page.locator("#carrot-error")).to_contain_text("FileNotFoundError")
     expect(page.locator("#carrot-error pre")).to_contain_text("Path(path).touch()")
     person.look("task")
+
+    # mend the cause; requeue this one with the button of its page, the other with the action of the list
+    missing.mkdir()
+    page.get_by_role("button", name="Requeue").click()
+    expect(page.locator(".messagelist")).to_contain_text("1 task was requeued.")
+    person.reload_until("Completed")
+    expect(page.locator("#carrot-attempts")).to_contain_text("FileNotFoundError")
+    person.look("task-requeued")
+    person.visit("/admin/carrot/failedtask/")
+    page.locator("#result_list .action-select").first.check()
+    page.get_by_label("Action:").select_option("requeue")
+    page.get_by_role("button", name="Go").click()
+    expect(page.locator("h1")).to_contain_text("Requeue 1 task?")
+    person.look("requeue-confirmation")
+    page.get_by_role("button", name="Requeue").click()
+    expect(page.locator(".messagelist")).to_contain_text("1 task was requeued.")
+    person.look("failed-empty")
+    site.wait_until("SELECT count(*) = 2 FROM carrot_messagelog WHERE status = 'COMPLETED'")
+    assert sorted(path.name for path in missing.iterdir()) == ["apples.txt", "pears.txt"]
 
     # create a schedule with the chooser and the editor: with JSON that is none, then with what does not fit
     person.visit("/admin/carrot/scheduledtask/")
@@ -204,7 +230,7 @@ def test_a_person_finds_a_failure_mends_it_and_schedules_a_task(site: Project, p
     expect(page.locator(".messagelist")).to_contain_text("was added successfully")
 
     # see its task complete
-    site.wait_until("SELECT count(*) > 0 FROM carrot_messagelog WHERE status = 'COMPLETED'")
+    site.wait_until("SELECT count(*) > 2 FROM carrot_messagelog WHERE status = 'COMPLETED'")
     person.reload_until("Completed")
     person.look("schedules")
     page.locator("#result_list .field-last a").click()
@@ -212,10 +238,10 @@ def test_a_person_finds_a_failure_mends_it_and_schedules_a_task(site: Project, p
     person.look("task-completed")
     person.visit("/admin/carrot/scheduledtask/")
     page.get_by_role("link", name="sum of every second").click()
-    expect(page.locator(".field-args .jsoneditor-tree")).to_contain_text("40")
+    expect(page.locator(".field-args .jsoneditor-outer")).to_contain_text("40")
     person.look("schedule-page")
     page.get_by_role("button", name="Run now").click()
     expect(page.locator(".messagelist")).to_contain_text("was published")
     person.look("schedule-run-now")
 
-    assert person.complaints == []
+    assert not person.complaints, "\n".join(person.complaints)

@@ -18,14 +18,15 @@ pytestmark = pytest.mark.acceptance
 
 HOLD = "tests.acceptance.fault_tasks.hold"
 NOTE = "tests.acceptance.fault_tasks.note"
-#: Seconds a call of publish_message may take at most while the broker is away. A call that waited for the broker would
-#: take as long as a connection attempt, or as the outage; this is what a busy machine needs to schedule a process.
+#: Seconds that 99 of 100 calls of publish_message may take, and the longest, while the broker is away: a few ms on an
+#: idle machine, but the calls wait for the database and for a processor, which the tests share with much else. A call
+#: that waited for the broker would take as long as a connection attempt, or as the outage.
+USUAL = 0.25
 LONGEST = 2.0
 
 
-def check_never_waited(latencies: Latencies, database: Database) -> None:
-    """SQLite makes a writer wait for the workers' own transactions, in steps of up to 0.1 s; PostgreSQL does not."""
-    assert latencies.p99 < (0.05 if database == "postgresql" else 0.5), latencies
+def check_never_waited(latencies: Latencies) -> None:
+    assert latencies.p99 < USUAL, latencies
     assert latencies.longest < LONGEST, latencies
 
 
@@ -52,7 +53,7 @@ def run_with_an_outage(
         begin()
         load.work_goes_on(100)
         load.go_on(50)
-        check_never_waited(load.finish(), database)
+        check_never_waited(load.finish())
     check_all_ran_once(site, journal, load)
 
 
@@ -86,14 +87,16 @@ def test_closing_all_connections_again_and_again_loses_nothing_and_runs_nothing_
 ) -> None:
     site = project(database=database, broker=broker)
     journal = Journal(site)
-    site.service("--processes", "2").wait_ready()
+    service = site.service("--processes", "2")
+    service.wait_ready()
     with Load(site, journal) as load:
         load.work_goes_on(50)
         for _ in range(3):
             rabbitmq.close_all_connections("a test", vhost_of(site))
             load.work_goes_on(50)
-        check_never_waited(load.finish(), database)
+        check_never_waited(load.finish())
     check_all_ran_once(site, journal, load)
+    invariants.check_reconciler_idle(service)
 
 
 def vhost_of(site: Project) -> str:
@@ -120,7 +123,8 @@ def test_a_task_that_runs_while_its_connection_is_closed_runs_once(
     assert len(journal.lines("begin", "held")) == 1
 
 
-@on_rabbitmq
+@pytest.mark.slow
+@on_postgresql_and_rabbitmq
 def test_messages_that_vanish_from_an_empty_queue_are_sent_again(
     project: ProjectFactory, rabbitmq: RabbitMQ, database: Database, broker: Broker
 ) -> None:

@@ -39,11 +39,12 @@ def test_ending_all_database_sessions_again_and_again_loses_no_task_and_no_outco
     children = set(service.children())
     with Load(site, journal) as load:
         load.work_goes_on(50)
-        for _ in range(5):
+        for _ in range(3):
             assert postgresql.terminate_sessions(site.database_name) > 0
             load.work_goes_on(50)
         load.finish()
     check_all_ran_once(site, journal, load)
+    invariants.check_reconciler_idle(service)
     assert set(service.children()) == children, "no process had to be replaced"
 
 
@@ -69,6 +70,7 @@ def test_a_crash_of_the_database_under_load_loses_no_task_and_no_outcome(
     check_all_ran_once(site, journal, load)
     invariants.check_completed_once(site, journal.runs(), ["held"])
     assert len(journal.lines("begin", "held")) == 1
+    invariants.check_reconciler_idle(service)
     assert "gave no sign" not in service.output(), "nobody is declared lost over an outage that hit everybody"
 
 
@@ -117,3 +119,4 @@ def test_tasks_whose_hand_back_met_an_ended_session_are_released(
     gate.touch()
     invariants.wait_for_rest(site)
     invariants.check_completed_once(site, journal.runs(), [*(str(call[2]) for call in tiny), "long", *behind])
+    invariants.check_reconciler_idle(service)

@@ -193,14 +193,15 @@ def test_a_message_of_another_installation_is_left_to_its_owner_and_its_queue_al
     assert "holds messages of another installation; it is no longer consumed" in service.output()
     assert "Give each project its own virtual host" in service.output()
     assert strays(site) == []
+    # Tasks of our own in that queue wait behind it, and run when the queue is ours alone.
+    publish_all(site, [(NOTE, str(journal.path), "ours")], confirmed=True)
     # The other queue is consumed as ever, by the same worker.
     site.python(
         "from carrot.utilities import publish_message\n"
         f"publish_message({NOTE!r}, {str(journal.path)!r}, 'elsewhere', queue='other')"
     )
     site.wait_until(lambda: journal.runs()["elsewhere"] == 1)
-    # Tasks of our own in that queue wait behind it, and run when the queue is ours alone.
-    publish_all(site, [(NOTE, str(journal.path), "ours")], confirmed=True)
+    assert invariants.depth(site) == (2, 0), "the queue is still left alone"
     assert [worker["alive"] for worker in workers(site)] == [1]
     assert service.stop() == 0
     with channel_of(site) as channel:

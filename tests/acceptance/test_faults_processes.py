@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance import invariants
-from tests.acceptance.combinations import corners, everywhere, on_postgresql
+from tests.acceptance.combinations import corners, everywhere, on_postgresql, on_postgresql_and_rabbitmq
 from tests.acceptance.load import Journal, Load, completed, publish_all
 from tests.project import Broker, Database, Project, ProjectFactory
 from tests.servers.process import Process, session_members, wait_until
@@ -125,7 +125,8 @@ def test_workers_killed_again_and_again_under_load_lose_nothing(
 ) -> None:
     site = project(database=database, broker=broker, queues=FOUR_THREADS)
     journal = Journal(site)
-    site.service("--processes", "2").wait_ready()
+    service = site.service("--processes", "2")
+    service.wait_ready()
     with Load(site, journal) as load:
         load.work_goes_on(50)
         for _ in range(4):
@@ -136,6 +137,7 @@ def test_workers_killed_again_and_again_under_load_lose_nothing(
     rows = site.sql("SELECT args, status, tries FROM carrot_messagelog")
     tries = {invariants.name_of(row): row["tries"] for row in rows}
     assert {row["status"] for row in rows} == {"COMPLETED"}
+    invariants.check_reconciler_idle(service)
     runs = journal.runs()
     # Each claim runs a task once at most, and only what was claimed by a worker that died is claimed again.
     assert set(load.committed()) == set(tries)
@@ -238,7 +240,8 @@ def freeze(site: Project, service: Service) -> list[Process]:
     raise AssertionError("The service was within a transaction at every look.")
 
 
-@corners
+@pytest.mark.slow
+@on_postgresql_and_rabbitmq
 def test_workers_whose_master_was_killed_end_by_themselves_and_their_tasks_run_again(
     project: ProjectFactory, database: Database, broker: Broker
 ) -> None:
@@ -256,7 +259,7 @@ def test_workers_whose_master_was_killed_end_by_themselves_and_their_tasks_run_a
     invariants.check_completed_once(site, journal.runs(), ["held"])
 
 
-@corners
+@on_postgresql_and_rabbitmq
 def test_a_maintenance_process_that_is_killed_is_replaced_and_no_task_notices(
     project: ProjectFactory, database: Database, broker: Broker
 ) -> None:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.contrib.admin import AdminSite
 from django.test import Client
-from django.urls import path
 
-from carrot import admin, models
 from carrot.models import Origin, ScheduledTask
 
 ADD = "tests.app.tasks.add"
@@ -20,7 +17,7 @@ UNREGISTERED = "tests.admin.samples.greet"
 GONE = "tests.app.tasks.long_gone"
 
 #: The sites that the monitor is on, by the URLconf that routes them; see ``own_site.py``.
-SITES = {"tests.urls": "/admin/carrot/", "tests.admin.schedules": "/tasks/carrot/"}
+SITES = {"tests.urls": "/admin/carrot/", "tests.admin.own_site": "/tasks/carrot/"}
 BASE = SITES["tests.urls"] + "scheduledtask/"
 
 
@@ -65,9 +62,3 @@ def errors_of(client: Client, changes: dict[str, Any], url: str = f"{BASE}add/")
     assert list(ScheduledTask.objects.order_by("pk").values()) == before
     form = response.context["adminform"].form
     return {name: " ".join(map(str, errors)) for name, errors in form.errors.items()}
-
-
-site = AdminSite(name="tasks")
-site.register(models.MessageLog, admin.MessageLogAdmin)
-site.register(models.ScheduledTask, admin.ScheduledTaskAdmin)
-urlpatterns = [path("tasks/", site.urls)]

@@ -23,6 +23,49 @@ def test_positional_arguments_are_masked_by_the_names_of_their_parameters() -> N
     assert not shown.hidden
 
 
+def test_a_task_says_itself_what_is_secret() -> None:
+    pay = ("tests.admin.samples.pay", Origin.CODE)
+    redaction = Redaction()
+
+    assert redaction.positional(*pay, ["4711", 3, "a"]).values == [MASK, 3, MASK]
+    nested = {"x": [{"CARD": 1, "PIN": 2, "discard": 3}]}
+    assert redaction.positional(*pay, ["4711", nested]).values == [
+        MASK,
+        {"x": [{"CARD": MASK, "PIN": MASK, "discard": 3}]},
+    ]
+    assert redaction.keyword(*pay, {"card": "4711", "note": "hello", "amount": {"pin": 1}}).values == {
+        "card": MASK,
+        "note": "hello",
+        "amount": {"pin": MASK},
+    }
+    greet = ("tests.admin.samples.greet", Origin.CODE)
+    assert redaction.keyword(*greet, {"card": "the ace"}).values == {"card": "the ace"}
+
+
+def test_what_a_task_says_counts_though_the_project_masks_nothing(settings: Any) -> None:
+    settings.CARROT = {"default_broker": "database://", "redact": []}
+
+    shown = Redaction().keyword("tests.admin.samples.pay", Origin.CODE, {"card": "4711", "password": "x"})
+    assert shown.values == {"card": MASK, "password": "x"}
+    assert Redaction().hides_positional("tests.admin.samples.pay", Origin.CODE)
+    assert not Redaction().hides_positional("tests.admin.samples.log_in", Origin.CODE)
+
+
+def test_the_name_behind_the_asterisk_counts_for_all_the_rest() -> None:
+    shown = Redaction().positional("tests.admin.samples.collect", Origin.CODE, ["a", {"b": 1}])
+
+    assert shown.values == [MASK, MASK]
+    assert Redaction().hides_positional("tests.admin.samples.collect", Origin.CODE)
+
+
+def test_keyword_arguments_of_a_function_that_is_gone_are_hidden() -> None:
+    """It may have said that they are secret, and nobody can ask it any more."""
+    shown = Redaction().keyword("tests.admin.samples.gone", Origin.CODE, {"colour": "blue"})
+
+    assert (shown.values, shown.hidden) == ({"colour": MASK}, True)
+    assert not Redaction().keyword("tests.admin.samples.gone", Origin.CODE, {}).hidden
+
+
 @pytest.mark.parametrize(
     ("task", "origin"),
     [("no.such.module.f", Origin.CODE), ("tests.admin.samples.gone", Origin.CODE), ("", Origin.CODE)]

@@ -117,7 +117,7 @@ def test_the_button_runs_the_schedule_and_comes_back(log_in: LogIn, base: str) -
     client = log_in("view_scheduledtask", "run_scheduledtask", "view_messagelog")
     schedule = make_schedule(active=False)
     text = text_of(client.get(page(schedule, base=base)))
-    [form] = re.findall(r'<form method="post" action="([^"]*)" class="carrot-run">', text)
+    [form] = re.findall(r'<form method="post" action="([^"]*)" class="carrot-tool">', text)
 
     response = client.post(form, follow=True)
     task = MessageLog.objects.get()

@@ -108,6 +108,14 @@ SECRET = "hunter2"
         {"args": ["anna", SECRET], "task": "tests.admin.samples.log_in"},
         {"args": ["anna", {"a": SECRET}], "task": "tests.admin.samples.log_in"},
         {"args": [SECRET], "task": "a.module.that.is.gone"},
+        {"kwargs": {"card": SECRET}, "task": "a.module.that.is.gone"},
+        {"kwargs": {"card": SECRET}, "task": "tests.admin.samples.greet", "origin": Origin.MESSAGE},
+        {"kwargs": {"card": SECRET}, "task": "tests.admin.samples.pay"},
+        {"kwargs": {"amount": {"deep": [{"PIN": SECRET}]}}, "task": "tests.admin.samples.pay"},
+        {"args": [SECRET, 3], "task": "tests.admin.samples.pay"},
+        {"args": [{"Card": SECRET}, 3], "task": "tests.admin.samples.pay"},
+        {"args": ["x", 3, SECRET], "task": "tests.admin.samples.pay"},
+        {"args": [SECRET], "task": "tests.admin.samples.collect"},
         {"args": [SECRET], "task": "tests.admin.samples.greet", "origin": Origin.MESSAGE},
         {"exception": f"OperationalError: cannot reach postgres://app:{SECRET}@host/db", "status": Status.FAILED},
     ],
@@ -155,6 +163,23 @@ def test_patterns_of_the_project_count(viewer: Client, make_task: MakeTask, sett
 
     settings.CARROT = {"default_broker": "database://", "redact": []}
     assert len(found(viewer, "DE0012345")) == 1
+
+
+def test_what_a_registered_task_hides_is_not_found_either(viewer: Client, make_task: MakeTask, settings: Any) -> None:
+    for redact in (["password"], []):
+        settings.CARROT = {
+            "default_broker": "database://",
+            "task_modules": ["tests.admin.samples"],
+            "redact": redact,
+        }
+        for origin in Origin.values:
+            MessageLog.objects.all().delete()
+            pay = make_task(task="tests.admin.samples.pay", kwargs={"card": SECRET, "amount": 3}, origin=origin)
+            greeting = make_task(task="tests.admin.samples.greet", kwargs={"name": SECRET}, origin=origin)
+            make_task(task="tests.admin.samples.pay", args=[SECRET, 3], origin=origin)
+
+            assert found(viewer, SECRET) == [greeting.pk]
+            assert SECRET not in text_of(viewer.get(f"/admin/carrot/messagelog/{pay.pk}/change/"))
 
 
 @pytest.mark.parametrize(

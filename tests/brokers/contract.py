@@ -21,6 +21,7 @@ from carrot.relay import Relay
 from carrot.services import create_message, publish_many, publish_message
 from tests.brokers.conftest import Receivers
 from tests.brokers.receiver import MANY, Receiver
+from tests.marks import committing
 from tests.rows import ADD
 from tests.servers.process import wait_until
 
@@ -32,6 +33,7 @@ def publish_numbers(count: int) -> list[MessageLog]:
     return rows
 
 
+@committing
 class BrokerContract:
     """Subclassed once for every broker."""
 
@@ -226,3 +228,12 @@ class BrokerContract:
         broker.close(2.0)
         publish_numbers(1)
         receiver().collect(2)
+
+    def test_a_subscription_may_be_closed_after_its_broker(self, broker: Broker, receiver: Receivers) -> None:
+        here = receiver()
+        publish_numbers(1)
+        assert wait_until(here.subscription.has_work, 10.0)
+        here.broker.close(2.0)
+        here.subscription.demand(0)
+        here.subscription.close(1.0)
+        receiver().collect(1)

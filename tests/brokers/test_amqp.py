@@ -16,9 +16,12 @@ from carrot.services import publish_message
 from tests.brokers.conftest import Receivers
 from tests.brokers.contract import BrokerContract
 from tests.brokers.probe import Probe
+from tests.marks import committing
 from tests.rows import ADD
 from tests.servers import RabbitMQ
 from tests.servers.process import wait_until
+
+pytestmark = committing
 
 
 @pytest.fixture

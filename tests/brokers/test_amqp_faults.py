@@ -16,9 +16,12 @@ from carrot.services import publish_message
 from tests.brokers.conftest import Receivers
 from tests.brokers.probe import Probe
 from tests.brokers.receiver import Receiver
+from tests.marks import committing
 from tests.rows import ADD
 from tests.servers import RabbitMQ
 from tests.servers.process import free_ports, wait_until
+
+pytestmark = committing
 
 
 @pytest.fixture

@@ -13,8 +13,11 @@ from carrot.models import MessageLog
 from carrot.services import publish_message
 from tests.brokers.conftest import Receivers
 from tests.brokers.contract import BrokerContract
+from tests.marks import committing
 from tests.rows import ADD
 from tests.servers.process import wait_until
+
+pytestmark = committing
 
 
 @pytest.fixture

@@ -11,8 +11,11 @@ from carrot.brokers import Broker
 from carrot.brokers.amqp.connection import JoinedConnection
 from carrot.services import create_message, publish_many
 from tests.brokers.probe import Probe
+from tests.marks import committing
 from tests.rows import ADD
 from tests.servers.process import wait_until
+
+pytestmark = committing
 
 
 @pytest.fixture

@@ -13,11 +13,12 @@ from carrot import claimer as module
 from carrot.models import MessageLog, Status
 from carrot.models.transitions import Claim, MessageLogQuerySet
 from carrot.services import publish_message
+from tests.marks import committing
 from tests.rows import ADD, claim_of, in_seconds, new_row, status_of
 from tests.servers.process import wait_until
 from tests.unit.shop import Shop
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = committing
 HERE = __name__
 TIMEOUT = 10.0
 

@@ -8,7 +8,6 @@ import socket
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.test import override_settings
 
@@ -69,7 +68,7 @@ def test_the_page_describes_every_option_and_no_other() -> None:
 
 def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(CommandError, match="invalid choice: 'begin'"):
-        call_command("carrot_daemon", "begin")
+        Command().create_parser("manage.py", "carrot_daemon").parse_args(["begin"])
 
 
 def test_the_consumer_class_replaces_that_of_every_queue() -> None:

@@ -60,15 +60,18 @@ def test_when_it_cannot_be_made_anew_logging_goes_on_in_the_old_one(tmp_path: Pa
 
 
 def test_it_leaves_the_numbers_of_the_standard_streams_alone(tmp_path: Path) -> None:
-    kept = os.dup(0)
-    os.close(0)
+    kept = {number: os.dup(number) for number in (0, 2)}
+    for number in kept:
+        os.close(number)
     try:
         log = DaemonLog(str(tmp_path / "carrot.log"))
-        assert log.fileno() > 2
+        found = log.fileno()
         log.close()
     finally:
-        os.dup2(kept, 0)
-        os.close(kept)
+        for number, fd in kept.items():
+            os.dup2(fd, number)
+            os.close(fd)
+    assert found > 2
 
 
 def test_a_closed_log_has_no_number(log: DaemonLog) -> None:

@@ -12,8 +12,9 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from carrot import database
 from carrot.database import POSTGRESQL, TaskConnections
 from tests.app.models import Effect
+from tests.marks import committing
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = committing
 needs_a_server = pytest.mark.skipif("connection.vendor == 'sqlite'", reason="a file has no connection to lose")
 
 

@@ -12,6 +12,7 @@ from django.db import connection, transaction
 from carrot.context import capture_logging
 from carrot.models.transitions import Claim
 from tests.app.models import Effect
+from tests.marks import committing
 from tests.rows import ADD, unsaved_claim
 from tests.servers.process import wait_until
 from tests.unit.bench import TIMEOUT, Bench
@@ -108,7 +109,7 @@ def test_the_mean_run_time_is_unknown_first_and_follows_the_tasks(bench: Bench) 
 # -- the database of a task -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.django_db(transaction=True)
+@committing
 @pytest.mark.parametrize("task", ["leaves_a_transaction_open", "turns_autocommit_off"])
 def test_a_transaction_left_open_is_rolled_back_and_the_next_task_finds_a_clean_connection(task: str) -> None:
     bench = Bench(threads=1)
@@ -128,7 +129,7 @@ def test_a_transaction_left_open_is_rolled_back_and_the_next_task_finds_a_clean_
         bench.end()
 
 
-@pytest.mark.django_db(transaction=True)
+@committing
 def test_a_task_may_close_its_connection(bench: Bench) -> None:
     for _ in range(2):
         assert bench.run(f"{HERE}.uses_the_database").status == "COMPLETED"

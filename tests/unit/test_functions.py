@@ -22,6 +22,10 @@ from carrot.functions import TaskOptions, function_at, options_of, task, task_op
 HERE = __name__
 
 
+def redacting(card: str, amount: int) -> None:
+    """Is marked by a test."""
+
+
 def plain(a: int, b: int = 2) -> int:
     return a + b
 
@@ -298,8 +302,33 @@ def test_options_are_found_by_path() -> None:
     assert options_of(plain) is None
 
 
+def test_what_is_to_be_masked_is_kept_as_it_was_said() -> None:
+    names = ["card", "PIN"]
+    assert task(redact=names)(redacting) is redacting
+    names.append("later")
+    assert task_options(f"{HERE}.redacting") == TaskOptions(redact=("card", "PIN"))
+    assert TaskOptions().redact == ()
+
+
+def test_a_text_instead_of_names_to_mask_is_an_error_with_the_cure() -> None:
+    with pytest.raises(TypeError, match=r"redact is 'card'; it must be a list of names"):
+        task(redact="card")  # type: ignore[call-overload]
+
+
 @pytest.mark.parametrize(
-    "options", [{"retries": 3}, {"queue": 5}, {"queue": ""}, {"priority": "3"}, {"priority": True}]
+    "options",
+    [
+        {"retries": 3},
+        {"queue": 5},
+        {"queue": ""},
+        {"priority": "3"},
+        {"priority": True},
+        {"redact": "card"},
+        {"redact": [""]},
+        {"redact": [5]},
+        {"redact": None},
+        {"redact": {"card": True}},
+    ],
 )
 def test_wrong_options_are_type_errors(options: dict[str, Any]) -> None:
     with pytest.raises(TypeError):

@@ -137,9 +137,22 @@ def test_of_a_broker_that_does_not_answer_nothing_is_concluded(broker: Queues) -
 
 
 def test_queues_of_the_embedded_broker_are_not_asked(broker: Queues) -> None:
-    row = settled_row(queue="rows")
+    row = settled_row(queue="rows", routing_key="rows")
     loop = make()
     loop.step()
     loop.step()
     assert broker.asked == []
     assert not is_armed(row)
+
+
+def test_rows_that_went_another_way_than_into_the_queue_of_their_name_are_not_counted(broker: Queues) -> None:
+    elsewhere = [settled_row(routing_key="orders"), settled_row(exchange="shop")]
+    loop = make()
+    loop.step()
+    loop.step()
+    assert broker.asked == []
+    row = settled_row(exchange="default")
+    loop.step()
+    loop.step()
+    assert is_armed(row)
+    assert not any(map(is_armed, elsewhere))

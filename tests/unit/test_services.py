@@ -16,6 +16,7 @@ from carrot.exceptions import InvalidArguments, UnknownQueue
 from carrot.message import Message
 from carrot.models import MessageLog, Status
 from carrot.services import create_message, publish_many, publish_message
+from tests.marks import committing
 from tests.rows import ADD
 
 HERE = __name__
@@ -100,7 +101,7 @@ def test_one_publish_is_one_statement(django_assert_num_queries: Any) -> None:
 # -- transactions -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.django_db(transaction=True)
+@committing
 def test_the_bell_follows_the_commit(rung: list[Message]) -> None:
     with transaction.atomic():
         row = publish_message(ADD, 1, 2)
@@ -110,7 +111,7 @@ def test_the_bell_follows_the_commit(rung: list[Message]) -> None:
     assert [message.uuid for message in rung] == [row.uuid, other.uuid]
 
 
-@pytest.mark.django_db(transaction=True)
+@committing
 def test_a_rollback_leaves_neither_row_nor_bell(rung: list[Message]) -> None:
     with transaction.atomic():
         kept = publish_message(ADD, 1, 2)
@@ -126,7 +127,7 @@ def test_a_rollback_leaves_neither_row_nor_bell(rung: list[Message]) -> None:
     assert MessageLog.objects.count() == 1
 
 
-@pytest.mark.django_db(transaction=True)
+@committing
 def test_a_publisher_that_fails_does_not_fail_the_caller(
     settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -146,7 +147,7 @@ def test_a_publisher_that_fails_does_not_fail_the_caller(
     assert MessageLog.objects.count() == 2
 
 
-@pytest.mark.django_db(transaction=True)
+@committing
 def test_with_the_relay_as_publisher_this_process_rings_nothing(rung: list[Message], settings: Any) -> None:
     settings.CARROT = {**settings.CARROT, "publisher": "relay"}
     brokers = dict(publisher._brokers)
@@ -158,7 +159,7 @@ def test_with_the_relay_as_publisher_this_process_rings_nothing(rung: list[Messa
         assert row.ring_at is not None
 
 
-@pytest.mark.django_db(transaction=True)
+@committing
 def test_a_delayed_message_is_not_rung_now(rung: list[Message]) -> None:
     later = datetime.datetime(2999, 1, 1, tzinfo=datetime.timezone.utc)
     message = Message(task=ADD, args=(1, 2), queue="default", routing_key="default", run_after=later)
@@ -170,7 +171,7 @@ def test_a_delayed_message_is_not_rung_now(rung: list[Message]) -> None:
 # -- many -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.django_db(transaction=True)
+@committing
 def test_many_are_published_in_order_with_a_statement_for_hundreds(
     rung: list[Message], monkeypatch: pytest.MonkeyPatch, django_assert_max_num_queries: Any
 ) -> None:
@@ -184,7 +185,7 @@ def test_many_are_published_in_order_with_a_statement_for_hundreds(
     assert MessageLog.objects.count() == 100
 
 
-@pytest.mark.django_db(transaction=True)
+@committing
 def test_of_many_all_are_published_or_none(rung: list[Message], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "BATCH", 2)
     message = create_message(ADD, "default", task_args=(1, 2))
@@ -208,7 +209,7 @@ def test_of_many_all_are_published_or_none(rung: list[Message], monkeypatch: pyt
 # -- a project's own tests --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.django_db(transaction=True)
+@committing
 def test_a_test_suite_on_the_embedded_broker_leaves_no_thread_and_no_connection_behind(settings: Any) -> None:
     settings.CARROT = {"default_broker": "database://"}
     assert not MessageLog.objects.exists()  # connected

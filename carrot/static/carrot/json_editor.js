@@ -22,8 +22,8 @@ document.addEventListener("DOMContentLoaded", () => {
             continue; /* the plain textarea does */
         }
         const options = JSON.parse(place.dataset.options);
-        if (!isJSON(textarea.value)) {
-            options.mode = "text";
+        if (!isJSON(textarea.value) || /^\s*(\[\s*\]|\{\s*\})\s*$/.test(textarea.value)) {
+            options.mode = "text"; /* an empty tree has nothing to type into */
         } else if (!exact(textarea.value)) {
             options.mode = "text";
             options.modes = ["text"];

@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from carrot import clock
 from carrot.models import MessageLog
 from carrot.models.columns import JSONTextField, PartialIndex
+from tests.marks import committing
 from tests.rows import claim_of, new_row, new_worker, outcome_of
 
 pytestmark = pytest.mark.django_db
@@ -88,7 +89,7 @@ def test_the_partial_indexes_cover_waiting_rows_only() -> None:
     assert "PUBLISHED" in definition("carrot_claim").rpartition("WHERE")[2]
 
 
-@pytest.mark.django_db(transaction=True)  # SQLite's schema editor insists
+@committing  # SQLite's schema editor insists
 def test_a_database_without_partial_indexes_gets_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
     index = PartialIndex("queue", where=Q(status="PUBLISHED"), name="an_index")
     with connection.schema_editor(collect_sql=True) as editor:

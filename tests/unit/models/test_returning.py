@@ -14,6 +14,7 @@ from django.db.models import Exists, F
 from carrot.database import closing
 from carrot.models import MessageLog, WorkerProcess, returning
 from carrot.models.returning import update_returning
+from tests.marks import committing
 from tests.rows import claim_of, new_row, new_worker
 
 
@@ -71,7 +72,7 @@ def test_claims_are_the_same_on_both_ways(way: str) -> None:
     assert (again.id, again.fence, again.tries, again.hand_backs) == (row.pk, 2, 1, 1)
 
 
-@pytest.mark.django_db(transaction=True)
+@committing
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has one lock for all")
 class TestLocks:
     """What another transaction holds."""

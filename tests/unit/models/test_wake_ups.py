@@ -45,10 +45,12 @@ def test_nothing_else_is_ever_rung(status: Status) -> None:
 
 def test_the_earliest_bells_of_the_asked_queues_are_rung_first() -> None:
     rows = [new_row(ring_at=in_seconds(seconds)) for seconds in (-1, -3, -2)]
-    new_row(queue="other", ring_at=in_seconds(-9))
+    other = new_row(queue="other", ring_at=in_seconds(-9))
+    due = list(MessageLog.objects.due(clock.now()))
+    assert due == [other, rows[1], rows[2], rows[0]]
     assert sorted(ring(limit=2)) == sorted([rows[1].pk, rows[2].pk])
     assert ring() == [rows[0].pk]
-    assert [row.pk for row in MessageLog.objects.due(clock.now())] == [rows[0].pk + 3]
+    assert MessageLog.objects.due(clock.now()).get() == other
 
 
 def test_a_confirm_disarms_the_bell() -> None:
@@ -79,6 +81,15 @@ def test_a_confirm_of_a_queue_that_is_not_ours_hands_the_task_over() -> None:
     row = new_row(ring_at=in_seconds(5))
     assert MessageLog.objects.confirmed([row.uuid], 0, handed_over=True) == 1
     assert (status_of(row), row.ring_at) == (Status.HANDED_OVER, None)
+
+
+@pytest.mark.parametrize("status", [Status.CANCELLED, Status.WAITING])
+def test_a_confirm_changes_only_what_waits_for_its_message(status: Status) -> None:
+    row = new_row(status=status, ring_at=in_seconds(5))
+    assert MessageLog.objects.confirmed([row.uuid], 0) == 0
+    assert MessageLog.objects.confirmed([row.uuid], 0, handed_over=True) == 0
+    assert status_of(row) == status
+    assert row.ring_at is not None
 
 
 def test_what_cannot_be_delivered_waits_and_says_why() -> None:
