@@ -72,12 +72,10 @@ class Lane:
 class Claimer(threading.Thread):
     """``held`` is the worker's memory of its claims: entered here, left when an outcome is recorded."""
 
-    def __init__(
-        self, worker_id: int, lanes: Sequence[Lane], held: dict[int, Claim], slot: Slot, full: Callable[[], bool]
-    ) -> None:
+    def __init__(self, worker_id: int, held: dict[int, Claim], slot: Slot, full: Callable[[], bool]) -> None:
         super().__init__(name="carrot-claimer", daemon=True)
         self._worker_id = worker_id
-        self._lanes = {lane.name: lane for lane in lanes}
+        self._lanes: dict[str, Lane] = {}
         self._held = held
         self._slot = slot
         self._full = full
@@ -90,6 +88,10 @@ class Claimer(threading.Thread):
         self._audit_at = clock.monotonic() + AUDIT
         #: When the thread was last seen to be well, by the monotonic clock.
         self.ticked_at = clock.monotonic()
+
+    def add(self, lane: Lane) -> None:
+        """Before the thread starts. A subscription may call :meth:`wake` even before."""
+        self._lanes[lane.name] = lane
 
     # -- any thread -----------------------------------------------------------------------------------------------
 

@@ -59,6 +59,14 @@ def drop_broken() -> None:
             close_one(connection)
 
 
+def close_all() -> None:
+    """Before a fork: closes this thread's connections and the process's pools, whose threads do not survive it."""
+    for connection in connections.all(initialized_only=True):
+        connection.close()
+        if hasattr(connection, "close_pool"):
+            connection.close_pool()
+
+
 def close() -> None:
     """Closes this thread's connections."""
     for connection in connections.all(initialized_only=True):

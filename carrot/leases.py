@@ -6,13 +6,11 @@ Receives the board from the master and the worker rows of every service; hands t
 from __future__ import annotations
 
 import logging
-import os
-import signal
 
-from carrot import clock
+from carrot import clock, forking
 from carrot.board import ENDED, FREE, READY, Board, Slot
 from carrot.conf import CarrotSettings
-from carrot.loops import Loop
+from carrot.loops import LAST_RETRY, Loop
 from carrot.models import MessageLog, WorkerProcess
 
 logger = logging.getLogger(__name__)
@@ -25,7 +23,8 @@ class Leases(Loop):
     """Beats for the workers that the master vouches for, and buries those that ended."""
 
     def __init__(self, board: Board, settings: CarrotSettings) -> None:
-        super().__init__("leases")
+        # With a short lease, the usual wait after a failure could be a lost one.
+        super().__init__("leases", last_retry=min(LAST_RETRY, settings.heartbeat))
         self._board = board
         self._settings = settings
         self._beat_at = 0.0
@@ -54,8 +53,8 @@ class Leases(Loop):
 
     def _bury(self, slot: Slot) -> None:
         """A worker process of this service has ended: the master has waited for it, so nothing of it runs any more."""
-        worker_id, status = slot.worker_id, slot.exit_status
-        how = _how(status)
+        worker_id = slot.worker_id
+        how = f"its worker process {forking.words(slot.exit_status)}"
         if worker_id:
             if not slot.leaving:
                 failed = MessageLog.objects.blame(slot.suspects(), worker_id, how)
@@ -110,11 +109,3 @@ def release_orphans() -> int:
     if released:
         logger.warning("%d task(s) of lost workers run again.", released)
     return released
-
-
-def _how(status: int) -> str:
-    """What ``waitpid`` said, in words."""
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        return f"its worker process was ended by {signal.Signals(number).name}"
-    return f"its worker process ended with status {os.WEXITSTATUS(status)}"

@@ -20,10 +20,11 @@ LAST_RETRY = 5.0
 class Loop(threading.Thread):
     """Calls :meth:`step` until stopped, each time after the seconds that the last one asked for."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, last_retry: float = LAST_RETRY) -> None:
         super().__init__(name=f"carrot-{name}", daemon=True)
         #: When the thread was last seen to be well, by the monotonic clock.
         self.ticked_at = clock.monotonic()
+        self._last_retry = last_retry
         self._stopping = threading.Event()
         self._poked = threading.Event()
 
@@ -40,17 +41,17 @@ class Loop(threading.Thread):
         self._poked.set()
 
     def run(self) -> None:
-        retry = FIRST_RETRY
+        retry = min(FIRST_RETRY, self._last_retry)
         with database.closing():
             while not self._stopping.is_set():
                 self.ticked_at = clock.monotonic()
                 try:
                     pause = self.step()
-                    retry = FIRST_RETRY
+                    retry = min(FIRST_RETRY, self._last_retry)
                 except (DatabaseFailure, BrokerError) as error:
                     logger.warning("%s waits: %s", self.name, str(error).strip())
                     database.drop_broken()
-                    pause, retry = retry, min(LAST_RETRY, retry * 2)
+                    pause, retry = retry, min(self._last_retry, retry * 2)
                 # Cleared before the wait, set again by a poke during the step: none is missed.
                 if pause > 0:
                     self._poked.wait(pause)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 from collections.abc import Callable, Sequence
 
@@ -17,7 +16,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Max, Q
 from django.db.utils import Error as DatabaseFailure
 
-from carrot import clock, database, publisher
+from carrot import clock, database, forking, publisher
 from carrot.board import MAINTENANCE_READY, TEST_DONE, Board
 from carrot.conf import CarrotSettings, QueueSettings
 from carrot.exceptions import ServiceError
@@ -65,8 +64,7 @@ class Maintenance:
 
     def run(self, report: Callable[[str], None]) -> int:
         """The process's life. ``report`` is told once: "" when all is well, else why the service cannot start."""
-        signal.signal(signal.SIGTERM, lambda _number, _frame: self._stopping.set())
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        forking.handle({forking.END: lambda _number, _frame: self._stopping.set()})
         database.harden("maintenance")
         try:
             check_tables()

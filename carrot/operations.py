@@ -84,7 +84,7 @@ def withdraw(ids: Iterable[int]) -> Result:
     """Withdraws tasks that wait, now or until a time; what runs goes on."""
 
     def some(keys: Sequence[int]) -> set[int]:
-        waiting = _locked(keys, WAITING)
+        waiting = MessageLog.objects.lock(keys, WAITING)
         MessageLog.objects.filter(pk__in=waiting).withdraw()
         return waiting
 
@@ -95,7 +95,7 @@ def delete(ids: Iterable[int]) -> Result:
     """Deletes tasks that are over, with their history. What waits or runs is skipped: withdraw it first."""
 
     def some(keys: Sequence[int]) -> set[int]:
-        over = _locked(keys, FINAL)
+        over = MessageLog.objects.lock(keys, FINAL)
         MessageLog.objects.filter(pk__in=over).delete()
         return over
 
@@ -156,12 +156,6 @@ def _sliced(ids: Iterable[int], some: Callable[[Sequence[int]], set[int]], statu
         if len(done) < len(keys):
             result.skipped += _reasons(set(keys) - done, statuses)
     return result
-
-
-def _locked(keys: Sequence[int], statuses: Collection[str]) -> set[int]:
-    """Those of ``keys`` that have one of ``statuses``, and keep it until the transaction ends."""
-    rows = MessageLog.objects.filter(pk__in=keys, status__in=statuses).select_for_update().order_by("pk")
-    return set(rows.values_list("pk", flat=True))
 
 
 def _reasons(keys: set[int], statuses: Collection[str]) -> Counter[str]:

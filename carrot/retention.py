@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
-from carrot import clock
+from django.db import transaction
+
+from carrot import clock, database
 from carrot.conf import Retention
 from carrot.loops import Loop
 from carrot.models import MessageLog, WorkerProcess
@@ -46,7 +48,8 @@ class Janitor(Loop):
         old = MessageLog.objects.filter(status=status, state_at__lt=limit).order_by("state_at", "pk")
         keys = list(old.values_list("pk", flat=True)[:SLICE])
         if keys:
-            MessageLog.objects.filter(pk__in=keys, status=status).delete()
+            with transaction.atomic(using=database.alias()):
+                MessageLog.objects.filter(pk__in=MessageLog.objects.lock(keys, (status,))).delete()
         return len(keys)
 
     def _forget_workers(self) -> None:

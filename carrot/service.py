@@ -13,16 +13,15 @@ import os
 import select
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from carrot import clock
+from carrot import clock, database, forking, publisher
 from carrot.board import ENDED, FREE, MAINTENANCE_READY, READY, STARTING, TEST_DONE, Board, Slot
 from carrot.conf import CarrotSettings, QueueSettings
 from carrot.exceptions import ServiceError
 from carrot.maintenance import TEST_CLEAR, Maintenance
-from carrot.worker import EXIT_BROKEN, Worker
+from carrot.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ class Service:
         self._processes = processes
         self._testmode = testmode
         self._scheduler = scheduler
-        self._say = say
+        self._tell = say
         self._ready_now = ready
         # Slots of dead workers stay until they are buried, so there are more of them than processes.
         self._board = Board(processes * 2 + 4, sum(queue.concurrency for queue in queues))
@@ -82,6 +81,9 @@ class Service:
         """Runs until it is told to stop; returns the exit status. Raises :class:`ServiceError` if it cannot start."""
         if not hasattr(os, "fork"):
             raise ServiceError("The service needs a system with fork(): Linux, macOS or another Unix.")
+        # What the project opened while it was loaded would be shared by all children.
+        database.close_all()
+        publisher.close(2.0)
         self._banner()
         reader, writer = socket.socketpair()
         for end in (reader, writer):
@@ -177,7 +179,7 @@ class Service:
         self._start_at[is_worker] = clock.monotonic() + (self._delay[is_worker] if young else 0.0)
         if self._started and not self._signals:
             kind = "Worker" if is_worker else "Maintenance"
-            logger.error("%s process %d has ended (%s); another takes its place.", kind, child.pid, _words(status))
+            logger.error("%s process %d %s; another takes its place.", kind, child.pid, forking.words(status))
 
     def _workers(self) -> list[Child]:
         return [child for child in self._children.values() if child.slot is not None]
@@ -199,7 +201,7 @@ class Service:
         slot.clear()
         slot.state = STARTING
         worker = Worker(self._settings, self._queues, self._board, slot, os.getpid())
-        pid = self._fork(worker.run)
+        pid = forking.fork(worker.run)
         slot.pid = pid
         self._children[pid] = Child(pid, slot, clock.monotonic())
 
@@ -214,7 +216,7 @@ class Service:
             scheduler=self._scheduler,
         )
         if not first:
-            pid = self._fork(lambda: maintenance.run(_log_problem))
+            pid = forking.fork(lambda: maintenance.run(_log_problem))
             self._children[pid] = Child(pid, None, clock.monotonic())
             return
         reader, writer = os.pipe()
@@ -223,7 +225,7 @@ class Service:
             os.write(writer, (problem or "ready").encode())
             os.close(writer)
 
-        pid = self._fork(lambda: maintenance.run(report))
+        pid = forking.fork(lambda: maintenance.run(report))
         self._children[pid] = Child(pid, None, clock.monotonic())
         os.close(writer)
         word = b""
@@ -232,28 +234,6 @@ class Service:
         os.close(reader)
         if word != b"ready":
             raise ServiceError(word.decode() or "The maintenance process ended before it could say why; see the log.")
-
-    def _fork(self, life: Callable[[], int]) -> int:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
-        if pid:
-            return pid
-        status = EXIT_BROKEN
-        try:
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGCHLD):
-                signal.signal(number, signal.SIG_DFL)
-            for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):  # a terminal sends them to everybody
-                signal.signal(number, signal.SIG_IGN)
-            status = life()
-        except BaseException:
-            logger.exception("This process ends over an error.")
-        finally:
-            # Without the interpreter's own end: it would wait for threads that run users' code.
-            logging.shutdown()
-            sys.stdout.flush()
-            os._exit(status)
 
     # -- stopping -------------------------------------------------------------------------------------------------
 
@@ -266,39 +246,36 @@ class Service:
 
     def _signal_workers(self, number: int) -> None:
         for child in self._workers():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, number)
+            forking.send(child.pid, number)
 
     def _kill_workers(self, why: str) -> None:
         for child in self._workers():
             logger.error("Worker process %d %s; it is killed.", child.pid, why)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGKILL)
+            if child.slot is not None:
+                child.slot.leave()  # no task is to blame for it
+            forking.send(child.pid, signal.SIGKILL)
 
     def _end_all(self) -> None:
         """Workers first; then the maintenance process, once it has buried them."""
-        if self._workers():
-            self._kill_workers("is left over")
+        self._kill_workers("is left over")
         ends = clock.monotonic() + 10.0
         while self._children and clock.monotonic() < ends:
             self._look_at_children()
             unburied = any(slot.state == ENDED for slot in self._board.slots)
             if not self._workers() and (not unburied or clock.monotonic() > ends - 5.0):
                 for child in self._children.values():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(child.pid, signal.SIGTERM)
+                    forking.send(child.pid, forking.END)
             select.select([], [], [], 0.05)
         for child in list(self._children.values()):
-            os.kill(child.pid, signal.SIGKILL)
+            forking.send(child.pid, signal.SIGKILL)
             os.waitpid(child.pid, 0)
+
+    def _say(self, text: str) -> None:
+        """To the operator. Standard output may be a pipe whose reader has gone: no reason to stop."""
+        with contextlib.suppress(OSError, ValueError):
+            self._tell(text)
 
 
 def _log_problem(problem: str) -> None:
     if problem:
         logger.error("%s", problem)
-
-
-def _words(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return f"by {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"with status {os.WEXITSTATUS(status)}"

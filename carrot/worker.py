@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable, Sequence
 
 import carrot
-from carrot import clock, database, publisher, registry
+from carrot import clock, database, forking, publisher, registry
 from carrot.board import READY, Board, Slot
 from carrot.claimer import Claimer, Lane
 from carrot.conf import CarrotSettings, QueueSettings
@@ -37,7 +37,7 @@ STALLED = 60.0
 ORPHAN_GRACE = 5.0
 
 #: How a worker process ends.
-EXIT_DONE, EXIT_UNFINISHED, EXIT_BROKEN = 0, 3, 4
+EXIT_DONE, EXIT_UNFINISHED, EXIT_BROKEN = 0, 3, forking.BROKEN
 
 
 class Worker:
@@ -58,9 +58,7 @@ class Worker:
 
     def run(self) -> int:
         """The process's life; returns its exit status. Raises ``DatabaseError`` where it cannot begin."""
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGQUIT, self._on_signal)  # the end of the grace
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl+C reaches the master, which tells us
+        forking.handle({signal.SIGTERM: self._on_signal, signal.SIGQUIT: self._on_signal})
         database.harden("worker")
         registry.load()
         capture_logging()
@@ -79,7 +77,9 @@ class Worker:
             database.close()
 
     def _on_signal(self, number: int, _frame: object) -> None:
-        self._signals += 2 if number == signal.SIGQUIT else 1
+        # SIGQUIT is the end of the grace. SIGTERM may come twice, from the master and from whoever signals the whole
+        # group.
+        self._signals = 2 if number == signal.SIGQUIT else max(self._signals, 1)
         self._woken.set()
 
     def _register(self) -> WorkerProcess:
@@ -98,11 +98,13 @@ class Worker:
     def _build(self) -> None:
         self._recorder = Recorder(self._held, self._running, _log_outcome)
         self._recorder.start()
+        self._claimer = Claimer(self._worker.pk, self._held, self._slot, self._recorder.full)
         first_cell = 0
         for queue in self._queues:
-            self._lanes.append(self._lane(queue, first_cell))
+            lane = self._lane(queue, first_cell)
+            self._lanes.append(lane)
+            self._claimer.add(lane)
             first_cell += queue.concurrency
-        self._claimer = Claimer(self._worker.pk, self._lanes, self._held, self._slot, self._recorder.full)
         self._claimer.start()
 
     def _lane(self, queue: QueueSettings, first_cell: int) -> Lane:

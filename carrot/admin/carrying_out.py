@@ -23,6 +23,9 @@ from carrot.operations import SLICE, Result
 #: Tasks up to which each gets an entry of its own in the admin log.
 LOGGED_EACH = 100
 
+#: Reasons that a message tells, the commonest first.
+REASONS = 10
+
 #: Seconds one request works. Web servers end those of half a minute, and the admin log is to be written before.
 TIME = 20.0
 
@@ -87,7 +90,9 @@ def report(request: HttpRequest, verb: Verb, result: Result) -> None:
     if result.skipped:
         number = sum(result.skipped.values())
         skipped = ngettext("%(number)s task was skipped:", "%(number)s tasks were skipped:", number)
-        reasons = "; ".join(f"{reason} ({display.count(count)})" for reason, count in result.skipped.most_common())
-        text = f"{text} {skipped % {'number': display.count(number)}} {reasons}."
+        reasons = [f"{reason} ({display.count(count)})" for reason, count in result.skipped.most_common(REASONS)]
+        if len(result.skipped) > REASONS:
+            reasons.append("…")
+        text = f"{text} {skipped % {'number': display.count(number)}} {'; '.join(reasons)}."
     level = messages.SUCCESS if result.done and not result.skipped else messages.WARNING
     messages.add_message(request, level, text)

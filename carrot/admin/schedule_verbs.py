@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin import actions
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import get_content_type_for_model
 from django.contrib.admin.utils import quote
@@ -29,6 +31,8 @@ from carrot.models import MessageLog, ScheduledTask
 NAMED = 5
 #: Schedules that get an entry each in the admin's log; more get one together.
 LOGGED = 100
+#: Fields of a confirmation besides one for each row.
+OTHER_FIELDS = 10
 #: Keys of one statement.
 SLICE = 500
 
@@ -36,7 +40,7 @@ SLICE = 500
 class ScheduleVerbs(ReadOnlyAdmin):
     """Run now, enable and disable. Each says what it did, and what it did not."""
 
-    actions = ("run_now", "enable", "disable")
+    actions = ("run_now", "enable", "disable", "delete_selected")
 
     def has_run_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self._may(request, "run")
@@ -80,18 +84,32 @@ class ScheduleVerbs(ReadOnlyAdmin):
         text = ngettext("%(count)d schedule was disabled.", "%(count)d schedules were disabled.", changed)
         self._report(request, text % {"count": changed}, chosen - changed, _("%d had been inactive already."))
 
+    # The name replaces the action of the site, whose confirmation sends a field for each row.
+    @admin.action(permissions=["delete"], description=gettext_lazy("Delete selected %(verbose_name_plural)s"))
+    def delete_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """The admin's own, for as many as one request may name."""
+        allowed: int | None = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
+        if allowed is not None and queryset.count() > allowed - OTHER_FIELDS:
+            text = _("At most %d schedules can be deleted at once. Select fewer, or filter the list.")
+            self.message_user(request, text % (allowed - OTHER_FIELDS), messages.ERROR)
+            return None
+        response: HttpResponse | None = actions.delete_selected(self, request, queryset)
+        return response
+
     def _run(self, request: HttpRequest, schedules: Iterable[ScheduledTask]) -> None:
         done: list[ScheduledTask] = []
         last: MessageLog | None = None
         failures: list[tuple[ScheduledTask, str]] = []
-        for schedule in schedules:
-            try:
-                last = schedule.publish()
-            except PublishError as error:
-                failures.append((schedule, url_passwords_masked(str(error))))
-            else:
-                done.append(schedule)
-        self._note(request, done, _("Run now."))
+        try:
+            for schedule in schedules:
+                try:
+                    last = schedule.publish()
+                except PublishError as error:
+                    failures.append((schedule, url_passwords_masked(str(error))))
+                else:
+                    done.append(schedule)
+        finally:  # whatever happens on the way: what was done is in the log
+            self._note(request, done, _("Run now."))
         if len(done) == 1 and last is not None:
             self.message_user(request, self._published(request, done[0], last), messages.SUCCESS)
         elif done:

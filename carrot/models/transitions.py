@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from django.db import models, router, transaction
+from django.db import connections, models, router, transaction
 from django.db.models import Case, F, Q, Value, When
 
 from carrot import clock
@@ -265,7 +265,16 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         rows = self.filter(queue=queue, status="PUBLISHED").exclude(broker=broker)
         return rows.update(broker=broker, ring_at=clock.now())
 
-    # -- by an operator -------------------------------------------------------------------------------------------
+    # -- by an operator, or by age --------------------------------------------------------------------------------
+
+    def lock(self, ids: Iterable[int], statuses: Iterable[str]) -> set[int]:
+        """Those of ``ids`` that have one of ``statuses``, and keep it until the caller's transaction ends."""
+        alias = self.db_for_change()
+        rows = self.using(alias).filter(pk__in=list(ids), status__in=list(statuses))
+        if not connections[alias].features.has_select_for_update:
+            # SQLite has one lock, which a transaction gets with its first write: before it reads, or it may be refused.
+            self.using(alias).filter(pk=-1).update(note="")
+        return set(rows.select_for_update().order_by("pk").values_list("pk", flat=True))
 
     def requeue(self, ids: Iterable[int], *, broker_of: Mapping[str, str], ring_in: float) -> list[MessageLog]:
         """FAILED or CANCELLED -> PUBLISHED, in one transaction; the finished attempt moves to the history.
@@ -287,8 +296,8 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         }
         alias = self.db_for_change()
         with transaction.atomic(using=alias):
-            final = self.using(alias).filter(pk__in=list(ids), status__in=("FAILED", "CANCELLED"))
-            rows = list(final.filter(queue__in=list(broker_of)).select_for_update().order_by("pk"))
+            final = self.using(alias).lock(ids, ("FAILED", "CANCELLED"))
+            rows = list(self.using(alias).filter(pk__in=final, queue__in=list(broker_of)).order_by("pk"))
             workers = WorkerProcess.objects.using(alias).in_bulk({row.worker_id for row in rows if row.worker_id})
             Attempt.objects.using(alias).bulk_create(
                 Attempt.of(row, end_time=row.failure_time, worker=str(workers.get(row.worker_id, "")))

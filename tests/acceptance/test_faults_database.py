@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import pytest
 
 from tests.acceptance import invariants
-from tests.acceptance.combinations import on_postgresql
+from tests.acceptance.combinations import on_postgresql, on_postgresql_and_rabbitmq
 from tests.acceptance.load import Journal, Load, publish_all
 from tests.project import Broker, Database, Project, ProjectFactory
 from tests.servers import PostgreSQL
@@ -71,7 +72,41 @@ def test_a_crash_of_the_database_under_load_loses_no_task_and_no_outcome(
     invariants.check_completed_once(site, journal.runs(), ["held"])
     assert len(journal.lines("begin", "held")) == 1
     invariants.check_reconciler_idle(service)
-    assert "gave no sign" not in service.output(), "nobody is declared lost over an outage that hit everybody"
+
+
+@pytest.mark.slow
+@on_postgresql_and_rabbitmq
+def test_nobody_is_declared_lost_over_an_outage_of_the_database_longer_than_the_lease(
+    project: ProjectFactory, postgresql: PostgreSQL, database: Database, broker: Broker
+) -> None:
+    site = project(database=database, broker=broker, lease=4.0, heartbeat=0.5)
+    journal, gate = Journal(site), site.directory / "gate"
+    services = [site.service(), site.service()]
+    for service in services:
+        service.wait_ready()
+    names = ["one", "two"]
+    publish_all(site, [(HOLD, str(journal.path), name, str(gate)) for name in names])
+    for name in names:
+        journal.wait_begun(name)
+    workers = invariants.living_workers(site)
+    # Heartbeats take a second from now on: after the outage every service reads the old ones before the first new one.
+    site.sql(
+        "CREATE FUNCTION take_a_second() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(1); RETURN NEW; END $$"
+    )
+    site.sql("CREATE TRIGGER slow BEFORE UPDATE ON carrot_workerprocess FOR EACH ROW EXECUTE FUNCTION take_a_second()")
+    postgresql.kill()
+    time.sleep(10.0)  # the fault itself
+    postgresql.start()
+    beats = max(row["beat"] for row in site.sql("SELECT beat FROM carrot_workerprocess"))
+    site.wait_until(f"SELECT count(*) = 2 FROM carrot_workerprocess WHERE alive AND beat > {beats + 3}")
+    gate.touch()
+    invariants.wait_for_rest(site)
+    assert invariants.living_workers(site) == workers
+    assert [name for name, _pid in sorted(journal.lines("begin"))] == names
+    invariants.check_completed_once(site, journal.runs(), names)
+    for service in services:
+        assert "gave no sign" not in service.output()
 
 
 WAITING = (

@@ -96,13 +96,7 @@ def test_queues_of_the_settings_are_offered_with_their_hosts_where_these_differ(
 
 def test_a_schedule_is_written_as_filled_in(editor: Client) -> None:
     before = clock.now()
-    values = {
-        "args": "[1.5]",
-        "kwargs": '{"b": "Café <b>"}',
-        "exchange": "e",
-        "routing_key": "r",
-        "priority": "7",
-    }
+    values = {"args": "[1.5]", "kwargs": '{"b": "Café <b>"}', "exchange": "e", "routing_key": "r", "priority": "7"}
     assert editor.post(ADD_URL, form_of(**values)).status_code == 302
     schedule = ScheduledTask.objects.get()
 

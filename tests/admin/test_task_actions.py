@@ -181,6 +181,20 @@ def test_what_was_skipped_is_said_with_its_reason(operator: Client, make_task: M
     assert LogEntry.objects.count() == 1
 
 
+def test_of_many_reasons_the_commonest_are_told(operator: Client, make_task: MakeTask) -> None:
+    tasks = [
+        make_task(status=Status.FAILED, queue=f"gone-{number}") for number in (*range(carrying_out.REASONS), 0, 99)
+    ]
+
+    (said,) = do(operator, "failedtask", "requeue", [task.pk for task in tasks])
+
+    assert said.startswith(
+        "Nothing was changed. 12 tasks were skipped: queue gone-0 is not in the settings any more (2); "
+    )
+    assert said.count("any more") == carrying_out.REASONS
+    assert said.endswith("; ….")
+
+
 def test_a_completed_task_runs_again_as_a_new_one(operator: Client, make_task: MakeTask) -> None:
     old = make_task(args=[1, "Café"], kwargs={"a": [1]}, priority=4, exchange="x", routing_key="r", origin="admin")
 

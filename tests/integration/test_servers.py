@@ -278,6 +278,18 @@ def test_missing_programs_are_answered_with_the_packages_to_install(monkeypatch:
         install.ensure_installed()
 
 
+def test_a_browser_is_asked_for_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "BROWSERS", ("no-such-browser",))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    install.ensure_installed()
+    with pytest.raises(
+        ServerError, match=r"`scripts/test` installs(.|\n)*apt-get install --no-install-recommends chromium\n"
+    ):
+        install.ensure_installed(browser=True)
+    with pytest.raises(ServerError, match=r"^The tests need Chromium on this machine"):
+        install.chromium_program()
+
+
 def test_services_are_held_back_during_an_installation_and_what_was_there_comes_back(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -33,7 +33,8 @@ class Shop:
         )
         self.subscription = DatabaseSubscription(queue, lambda: self.claimer.wake())
         self.lane = Lane("default", broker, self.subscription, self.executor)
-        self.claimer = Claimer(self.worker.pk, [self.lane], self.held, self.slot, lambda: self.full)
+        self.claimer = Claimer(self.worker.pk, self.held, self.slot, lambda: self.full)
+        self.claimer.add(self.lane)
 
     def _finished(self, outcome: Outcome, _error: BaseException | None) -> None:
         self.held.pop(outcome.claim.id, None)

@@ -77,6 +77,7 @@ def test_behind_an_unknown_task_nothing_is_claimed(shops: Any) -> None:
     before = shop.claimer.ticked_at
     assert wait_until(lambda: shop.claimer.ticked_at > before + 0.5, TIMEOUT)
     assert statuses() == [Status.IN_PROGRESS, Status.PUBLISHED, Status.PUBLISHED]
+    assert not MessageLog.objects.exclude(hand_backs=0).exists()  # nor were they taken and given back
 
 
 def test_behind_tiny_tasks_many_are_claimed_ahead(shops: Any) -> None:

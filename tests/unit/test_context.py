@@ -110,7 +110,8 @@ def test_the_version_tells_whether_there_is_anything_new() -> None:
     log = TaskLog(1024)
     assert (log.version, log.text()) == (0, "")
     log.add("x")
-    assert log.version == 1
+    log.add("x")
+    assert log.version == 2
 
 
 def test_the_text_is_storable_in_any_database() -> None:

@@ -1,0 +1,83 @@
+"""Child processes of the service: how they are made, told things, and understood when they end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import TypeAlias
+
+logger = logging.getLogger(__name__)
+
+Handler: TypeAlias = Callable[[int, "FrameType | None"], None]
+
+#: What the master tells the maintenance process to end it. Not SIGTERM, which may be sent to the whole group: the
+#: maintenance process outlives the workers, to release what they leave.
+END = signal.SIGUSR1
+
+#: Held back from a child until it can handle them; none is lost.
+_HELD = {signal.SIGTERM, signal.SIGQUIT, END}
+
+#: The exit status of a child whose life ended in an error.
+BROKEN = 4
+
+
+def fork(life: Callable[[], int]) -> int:
+    """Runs ``life`` in a child process, which ends with its result; returns the child's pid.
+
+    ``life`` begins with :func:`handle`. The parent must have one thread and no open connection.
+    """
+    _flush()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    pid = os.fork()
+    if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return pid
+    status = BROKEN
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        status = life()
+    except BaseException:
+        logger.exception("This process ends over an error.")
+    finally:
+        # Without the interpreter's own end, which would wait for threads that run users' code; and whatever happens,
+        # not back into the parent's code.
+        try:
+            logging.shutdown()
+            _flush()
+        finally:
+            os._exit(status)
+
+
+def handle(handlers: Mapping[int, Handler]) -> None:
+    """In a child, first of all: handles these signals, and ignores what a terminal or a process group sends to all."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    for wanted, handler in handlers.items():
+        signal.signal(wanted, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+
+
+def send(pid: int, number: int) -> None:
+    """Signals a child that may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def words(status: int) -> str:
+    """What ``waitpid`` said of a process: ``was ended by SIGKILL``, ``ended with status 1``."""
+    if os.WIFSIGNALED(status):
+        return f"was ended by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"ended with status {os.WEXITSTATUS(status)}"
+
+
+def _flush() -> None:
+    """Standard output may be a pipe whose reader is gone, or closed: no reason to end."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
