@@ -19,7 +19,7 @@ from carrot.brokers import Broker, Subscription
 from carrot.executor import Executor
 from carrot.models import MessageLog
 from carrot.models.message_log import RING_GRACE
-from carrot.models.transitions import Claim
+from carrot.models.transitions import Claim, Held
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Lane:
 class Claimer(threading.Thread):
     """``held`` is the worker's memory of its claims: entered here, left when an outcome is recorded."""
 
-    def __init__(self, worker_id: int, held: dict[int, Claim], slot: Slot, full: Callable[[], bool]) -> None:
+    def __init__(self, worker_id: int, held: Held, slot: Slot, full: Callable[[], bool]) -> None:
         super().__init__(name="carrot-claimer", daemon=True)
         self._worker_id = worker_id
         self._lanes: dict[str, Lane] = {}
@@ -152,6 +152,8 @@ class Claimer(threading.Thread):
         return not self._solo and lane.room() > 0 and lane.subscription.has_work() and self._slot.may_start()
 
     def _serve(self, lane: Lane) -> None:
+        if refused := lane.executor.refused():  # the lease may hold again by now; their turn is over
+            self._hand_back(refused, 0.0)
         if lane.stuck() or self._full() or self._solo or not self._slot.may_start():
             free = 0 if self._solo else lane.executor.threads - lane.executor.load()
             lane.subscription.demand(max(0, free) if not self._full() else 0)
@@ -162,7 +164,7 @@ class Claimer(threading.Thread):
         if self._may_claim(lane):
             claims = lane.subscription.claim(lane.room(), self._worker_id)
             for claim in claims:
-                self._held[claim.id] = claim
+                self._held[claim.id, claim.fence] = claim
                 if claim.crashes:
                     if not self._solo:
                         self._solo_since = clock.monotonic()
@@ -195,7 +197,7 @@ class Claimer(threading.Thread):
             return
         for claim in claims:
             # First: should a statement below fail, the audit finds them as strangers, and releases them.
-            self._held.pop(claim.id, None)
+            self._held.pop((claim.id, claim.fence), None)
         at_once = ring_in == 0.0
         # By the queue of the row, which a routing key may have brought into another one.
         embedded = {name for name, lane in self._lanes.items() if lane.broker.rows_are_messages}
@@ -215,7 +217,7 @@ class Claimer(threading.Thread):
         """
         self._audit_at = clock.monotonic() + AUDIT
         mine = MessageLog.objects.filter(status="IN_PROGRESS", worker=self._worker_id)
-        strangers = {pair for pair in mine.values_list("pk", "fence") if pair[0] not in self._held}
+        strangers = {pair for pair in mine.values_list("pk", "fence") if pair not in self._held}
         lost = strangers & self._strangers
         if lost:
             logger.warning("%d task(s) were claimed without this worker knowing; they are released.", len(lost))

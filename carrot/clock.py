@@ -13,6 +13,27 @@ def now() -> datetime:
     return timezone.now()
 
 
+class Awake:
+    """Since when this process has been awake, as far as it can tell by looking regularly.
+
+    A host that was suspended, or a container that was paused, finds everybody silent for that long when it goes on.
+    Nobody is to be judged for a time in which the judge was not there.
+    """
+
+    def __init__(self, gap: float = 5.0) -> None:
+        """``gap``: seconds between two looks after which this process must have been away."""
+        self._gap = gap
+        self._looked_at = self._since = monotonic()
+
+    def look(self) -> float:
+        """The moment, by the monotonic clock, since which this process has been looking without a gap."""
+        now = monotonic()
+        if now - self._looked_at > self._gap:
+            self._since = now
+        self._looked_at = now
+        return self._since
+
+
 def monotonic() -> float:
     """Seconds on a clock that nobody sets, for deadlines and leases within this process. Its zero means nothing."""
     return time.monotonic()

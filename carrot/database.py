@@ -22,6 +22,10 @@ logger = logging.getLogger(__name__)
 #: Seconds a connection of an executor may have rested before it is tested ahead of a task.
 REST = 1.0
 
+#: Seconds a thread may wait for one statement before its process is taken for broken. A lock, a migration or a pooler
+#: during a failover may take minutes, and the tasks that run do not mind.
+PATIENCE = 1800.0
+
 #: libpq options for connections of the service, so that a database host that vanished is noticed within seconds instead
 #: of TCP's quarter of an hour. What the project has set itself stays.
 POSTGRESQL = {
@@ -47,16 +51,20 @@ def harden(name: str) -> None:
     settings: dict[str, Any] = wrapper.settings_dict
     if wrapper.vendor == "postgresql":
         options = settings.setdefault("OPTIONS", {})
+        # The service's threads keep their connections: of a pool a few would have all, and the others wait for ever.
+        options.pop("pool", None)
         if "service" not in options:
             for option, value in {**POSTGRESQL, "application_name": f"carrot {name}"}.items():
                 options.setdefault(option, value)
 
 
 def drop_broken() -> None:
-    """After an error: closes this thread's connections that do not answer, so that the next use makes new ones."""
+    """After an error: closes this thread's connections, so that the next use makes new ones.
+
+    Even those that answer: behind the same name may be another server by now, and the old one may only be read.
+    """
     for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block or (connection.connection is not None and not connection.is_usable()):
-            close_one(connection)
+        close_one(connection)
 
 
 def close_all() -> None:
@@ -122,8 +130,6 @@ class TaskConnections:
         if connection.in_atomic_block or not connection.get_autocommit():
             logger.warning("The task left a transaction open on database %s; it is rolled back.", connection.alias)
             close_one(connection)
-        elif "pool" in connection.settings_dict.get("OPTIONS", {}):
-            connection.close()  # back to the pool
 
 
 @contextmanager

@@ -89,6 +89,10 @@ class Executor:
         self._given -= len(taken)
         return taken + _drain(self._refused)
 
+    def refused(self) -> list[Claim]:
+        """The tasks whose turn came while the lease could have been over; nobody runs them."""
+        return _drain(self._refused)
+
     def waiting(self) -> bool:
         """Whether :meth:`take_back` would probably return anything."""
         return not (self._ready.empty() and self._refused.empty())

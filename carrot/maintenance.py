@@ -20,7 +20,7 @@ from carrot import clock, database, forking, publisher
 from carrot.board import MAINTENANCE_READY, TEST_DONE, Board
 from carrot.conf import CarrotSettings, QueueSettings
 from carrot.exceptions import ServiceError
-from carrot.leases import Leases, Reaper
+from carrot.leases import Leases, Reaper, Undertaker
 from carrot.loops import Loop
 from carrot.models import MessageLog
 from carrot.reconciler import Reconciler
@@ -31,9 +31,8 @@ from carrot.worker import EXIT_BROKEN, EXIT_DONE
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks of the main thread, and until a silent thread is taken for dead.
+#: Seconds between two looks of the main thread.
 LOOK = 0.25
-STALLED = 60.0
 #: Seconds a service in test mode takes at most.
 TEST_LIMIT = 60.0
 
@@ -72,9 +71,11 @@ class Maintenance:
             report(str(error))
             return EXIT_BROKEN
         database.close()  # of the main thread, which needs it no more
+        leases = Leases(self._board, self._settings)
         loops: list[Loop] = [
-            Leases(self._board, self._settings),
-            Reaper(self._settings),
+            leases,
+            Undertaker(self._board),
+            Reaper(self._settings, leases),
             Relay(list(self._settings.queues.values())),
             Reconciler(self._queues),
             Janitor(self._settings.retention),
@@ -93,12 +94,15 @@ class Maintenance:
             publisher.close(2.0)
 
     def _watch(self, loops: Sequence[Loop]) -> int:
+        awake = clock.Awake()
         while not self._stopping.wait(LOOK):
             self._board.tick()
+            awake_since = awake.look()
             if os.getppid() != self._parent:
                 return EXIT_DONE
             for loop in loops:
-                if not loop.is_alive() or clock.monotonic() - loop.ticked_at > STALLED:
+                silent = clock.monotonic() - max(loop.ticked_at, awake_since)
+                if not loop.is_alive() or silent > database.PATIENCE:
                     logger.critical("Thread %s has died or does not move; the process is replaced.", loop.name)
                     os._exit(EXIT_BROKEN)
         for loop in loops:

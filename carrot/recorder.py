@@ -18,7 +18,7 @@ from django.db import Error as DatabaseFailure
 from carrot import clock, database
 from carrot.context import TaskContext
 from carrot.models import MessageLog
-from carrot.models.transitions import Claim, Outcome
+from carrot.models.transitions import Held, Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Recorder(threading.Thread):
 
     def __init__(
         self,
-        held: dict[int, Claim],
+        held: Held,
         running: Callable[[], Iterable[TaskContext | None]],
         done: Callable[[Outcome], None],
     ):
@@ -109,7 +109,7 @@ class Recorder(threading.Thread):
             else:
                 break
         for outcome in batch:
-            self._held.pop(outcome.claim.id, None)
+            self._held.pop((outcome.claim.id, outcome.claim.fence), None)
             if outcome.claim.id in written:
                 self._done(outcome)
             else:
@@ -133,7 +133,7 @@ class Recorder(threading.Thread):
         if outcome.exception != plain:
             self._write([outcome._replace(output=None, log="", exception=plain, traceback="")])
         else:
-            self._held.pop(outcome.claim.id, None)
+            self._held.pop((outcome.claim.id, outcome.claim.fence), None)
 
     def _show_progress(self) -> None:
         """Writes the logs of tasks that run for longer than a second and have logged anything since the last look."""

@@ -71,6 +71,7 @@ class Service:
         # Slots of dead workers stay until they are buried, so there are more of them than processes.
         self._board = Board(processes * 2 + 4, sum(queue.concurrency for queue in queues))
         self._children: dict[int, Child] = {}
+        self._awake = clock.Awake()
         self._delay: dict[bool, float] = {True: FIRST_DELAY, False: FIRST_DELAY}
         self._start_at: dict[bool, float] = {True: 0.0, False: 0.0}
         self._signals = 0
@@ -166,7 +167,7 @@ class Service:
 
     def _stalled(self, child: Child) -> bool:
         tick = child.slot.ticked_at if child.slot is not None else self._board.floats[0]
-        return clock.monotonic() - max(tick, child.started_at) > STALLED
+        return clock.monotonic() - max(tick, child.started_at, self._awake.look()) > STALLED
 
     def _ended(self, child: Child, status: int) -> None:
         del self._children[child.pid]

@@ -22,7 +22,7 @@ from carrot.consumer import make_consumer, record_failure
 from carrot.context import TaskContext, capture_logging
 from carrot.executor import Executor
 from carrot.models import WorkerProcess
-from carrot.models.transitions import Claim, Outcome
+from carrot.models.transitions import Held, Outcome
 from carrot.recorder import Recorder
 
 logger = logging.getLogger(__name__)
@@ -31,8 +31,6 @@ task_logger = logging.getLogger("carrot.tasks")
 
 #: Seconds between two looks of the main thread.
 LOOK = 0.5
-#: Seconds a thread may be silent before the process gives itself up.
-STALLED = 60.0
 #: Seconds a process whose master has died gives its running tasks.
 ORPHAN_GRACE = 5.0
 
@@ -53,8 +51,9 @@ class Worker:
         self._grace = settings.grace
         self._signals = 0
         self._woken = threading.Event()
-        self._held: dict[int, Claim] = {}
+        self._held: Held = {}
         self._lanes: list[Lane] = []
+        self._awake = clock.Awake()
 
     def run(self) -> int:
         """The process's life; returns its exit status. Raises ``DatabaseError`` where it cannot begin."""
@@ -115,7 +114,7 @@ class Worker:
             if error is not None and hears:
                 rest = record_failure(consumer, outcome, error)
                 if rest is None:
-                    self._held.pop(outcome.claim.id, None)
+                    self._held.pop((outcome.claim.id, outcome.claim.fence), None)
                     _log_outcome(outcome)
                     return
                 outcome = rest
@@ -160,16 +159,16 @@ class Worker:
             self._woken.wait(LOOK)
 
     def _broken(self) -> str:
-        now = clock.monotonic()
+        now, awake_since = clock.monotonic(), self._awake.look()
         for thread in (self._claimer, self._recorder):
             if not thread.is_alive():
                 return f"Thread {thread.name} has died"
-            if now - thread.ticked_at > STALLED:
-                return f"Thread {thread.name} has not moved for {STALLED:g} s"
+            if now - max(thread.ticked_at, awake_since) > database.PATIENCE:
+                return f"Thread {thread.name} has not moved for {database.PATIENCE:g} s"
         for lane in self._lanes:
             if not lane.executor.alive():
                 return f"A thread of queue {lane.name} has died"
-            if not lane.broker.healthy():
+            if not lane.broker.healthy(awake_since):
                 return f"The connection thread to {lane.broker.host} has died or does not move"
         return ""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from django.db import connections, models, router, transaction
@@ -46,6 +46,10 @@ class Claim(NamedTuple):
     tries: int
     crashes: int
     hand_backs: int
+
+
+#: A worker's memory of its claims, by id and fence: the row may be claimed again before the end of a claim is noted.
+Held: TypeAlias = dict[tuple[int, int], Claim]
 
 
 class Outcome(NamedTuple):

@@ -182,7 +182,7 @@ def test_a_marker_has_the_tasks_rung_again_whose_messages_should_have_come_befor
     assert here.arguments() == ["waits", "lost"]
 
 
-def test_a_publisher_without_rights_or_queue_stays_quiet_and_leaves_the_bell_armed(broker: Broker) -> None:
+def test_a_row_is_armed_until_its_message_is_confirmed(broker: Broker) -> None:
     row = publish_message(ADD, 1, 0)
     row.refresh_from_db()
     assert row.status == Status.PUBLISHED

@@ -9,7 +9,7 @@ from carrot.brokers.database import DatabaseBroker, DatabaseSubscription
 from carrot.claimer import Claimer, Lane
 from carrot.conf import get_queue
 from carrot.executor import Executor
-from carrot.models.transitions import Claim, Outcome
+from carrot.models.transitions import Held, Outcome
 from tests.rows import new_worker
 from tests.servers.process import wait_until
 
@@ -21,7 +21,7 @@ class Shop:
 
     def __init__(self, threads: int = 1) -> None:
         self.worker = new_worker()
-        self.held: dict[int, Claim] = {}
+        self.held: Held = {}
         self.full = False
         self.slot: Slot = Board(1, threads).slots[0]
         self.slot.prolong(float("inf"))
@@ -37,7 +37,7 @@ class Shop:
         self.claimer.add(self.lane)
 
     def _finished(self, outcome: Outcome, _error: BaseException | None) -> None:
-        self.held.pop(outcome.claim.id, None)
+        self.held.pop((outcome.claim.id, outcome.claim.fence), None)
         self.outcomes.put(outcome)
 
     def _ended(self) -> None:

@@ -147,7 +147,7 @@ def test_a_suspect_that_has_waited_for_long_goes_back_to_be_run_elsewhere(
     assert wait_until(lambda: MessageLog.objects.filter(pk=suspect.pk, hand_backs=1).exists(), TIMEOUT)
     suspect.refresh_from_db()
     assert suspect.ring_at is not None
-    assert list(shop.held) != [suspect.pk]
+    assert [pk for pk, _fence in shop.held] != [suspect.pk]
 
 
 def test_without_a_lease_nothing_is_claimed_or_kept(shops: Any) -> None:
@@ -219,7 +219,8 @@ def test_the_second_look_releases_what_is_claimed_in_its_name_and_not_in_its_mem
     shop = shops()
     stranger, held, theirs = new_row(), new_row(), new_row()
     claim_of(stranger, shop.worker)
-    shop.held[held.pk] = claim_of(held, shop.worker)
+    claim = claim_of(held, shop.worker)
+    shop.held[claim.id, claim.fence] = claim
     claim_of(theirs)
     shop.claimer._audit()
     assert status_of(stranger) == Status.IN_PROGRESS
@@ -250,7 +251,7 @@ def test_a_hand_back_that_the_database_refuses_leaves_the_rows_to_the_audit(
     shop = shops()
     row = new_row()
     claim = claim_of(row, shop.worker)
-    shop.held[row.pk] = claim
+    shop.held[claim.id, claim.fence] = claim
     with monkeypatch.context() as away:
 
         def fail(*_: Any, **__: Any) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from django.db import OperationalError
 
 from carrot import clock
 from carrot.board import ENDED, FREE, LEASE_MARGIN, READY, STARTING, Board, Slot
 from carrot.conf import CarrotSettings
-from carrot.leases import Leases, Reaper, release_orphans
+from carrot.leases import Leases, Reaper, Undertaker, release_orphans
 from carrot.models import MessageLog, Status, WorkerProcess
 from carrot.models.transitions import MAX_CRASHES
 from tests.rows import claim_of, new_row, new_worker, status_of, unsaved_row
@@ -54,15 +56,13 @@ def test_a_beat_prolongs_the_lease_of_every_ready_worker(time: Any) -> None:
     assert not slots[0].may_start()
 
 
-def test_beats_come_at_their_interval(time: Any) -> None:
+def test_beats_come_at_their_interval_with_or_without_a_worker(time: Any) -> None:
+    assert Leases(board_with()[0], SETTINGS).step() == SETTINGS.heartbeat
     worker = new_worker()
-    board, _slots = board_with(worker)
-    leases = Leases(board, SETTINGS)
-    for _ in range(3):
-        leases.step()
-    time.now += SETTINGS.heartbeat + 0.1
-    assert leases.step() <= 0.2
-    assert WorkerProcess.objects.get().beat == 2
+    leases = Leases(board_with(worker)[0], SETTINGS)
+    assert leases.step() == SETTINGS.heartbeat
+    assert leases.beaten_at == time.now
+    assert WorkerProcess.objects.get().beat == 1
 
 
 def test_a_worker_that_somebody_declared_lost_is_told_to_go(time: Any) -> None:
@@ -81,7 +81,7 @@ def bury(slots: list[Slot], board: Board, status: int, *, leaving: bool = False)
     slots[0].exit_status, slots[0].state = status, ENDED
     if leaving:
         slots[0].leave()
-    Leases(board, SETTINGS).step()
+    Undertaker(board).step()
 
 
 @pytest.mark.parametrize(
@@ -131,17 +131,27 @@ def test_of_a_process_that_left_of_its_own_will_nobody_is_blamed() -> None:
 def test_a_process_that_died_before_it_had_a_row_leaves_its_slot(time: Any) -> None:
     board, slots = board_with()
     slots[0].state = ENDED
-    Leases(board, SETTINGS).step()
+    Undertaker(board).step()
     assert slots[0].state == FREE
 
 
 # -- the reaper -------------------------------------------------------------------------------------------------------
 
 
-def watch(reaper: Reaper, time: Any, seconds: float, beating: WorkerProcess | None = None) -> None:
+class Watch(Reaper):
+    """A reaper in a service whose own beats are taken, unless the test says otherwise."""
+
+    def __init__(self) -> None:
+        self.leases = Leases(Board(1, 1), SETTINGS)
+        super().__init__(SETTINGS, self.leases)
+
+
+def watch(reaper: Watch, time: Any, seconds: float, beating: WorkerProcess | None = None, taken: bool = True) -> None:
     """Lets the reaper look once a second, while one worker beats."""
     for _ in range(int(seconds)):
         time.now += 1.0
+        if taken:
+            reaper.leases.beaten_at = time.now
         if beating is not None:
             WorkerProcess.objects.beat([beating.pk])
         reaper.step()
@@ -152,7 +162,7 @@ def test_a_beat_seen_unchanged_for_a_whole_lease_is_a_lost_worker(time: Any) -> 
     rows = [new_row(), new_row()]
     claim_of(rows[0], silent)
     claim_of(rows[1], beating)
-    reaper = Reaper(SETTINGS)
+    reaper = Watch()
     watch(reaper, time, 31, beating)
     assert set(WorkerProcess.objects.alive()) == {silent, beating}
     watch(reaper, time, 1, beating)
@@ -164,7 +174,7 @@ def test_a_beat_seen_unchanged_for_a_whole_lease_is_a_lost_worker(time: Any) -> 
 
 def test_one_beat_just_before_the_end_is_a_whole_lease_more(time: Any) -> None:
     worker = new_worker()
-    reaper = Reaper(SETTINGS)
+    reaper = Watch()
     watch(reaper, time, 30)
     WorkerProcess.objects.beat([worker.pk])
     watch(reaper, time, 30)
@@ -174,7 +184,7 @@ def test_one_beat_just_before_the_end_is_a_whole_lease_more(time: Any) -> None:
 def test_after_an_outage_everybody_has_a_whole_lease_to_beat_again(time: Any) -> None:
     """Nobody could beat while the database was away, and the reaper did not see it either."""
     new_worker()
-    reaper = Reaper(SETTINGS)
+    reaper = Watch()
     watch(reaper, time, 25)
     time.now += 600.0
     reaper.step()
@@ -184,16 +194,40 @@ def test_after_an_outage_everybody_has_a_whole_lease_to_beat_again(time: Any) ->
     assert not WorkerProcess.objects.get().alive
 
 
+def test_while_the_database_takes_no_beats_nobody_is_judged(time: Any) -> None:
+    """A standby before its promotion is read well and not written."""
+    new_worker()
+    reaper = Watch()
+    watch(reaper, time, 25)
+    watch(reaper, time, 600, taken=False)
+    watch(reaper, time, 30)
+    assert WorkerProcess.objects.get().alive
+    watch(reaper, time, 2)
+    assert not WorkerProcess.objects.get().alive
+
+
+def test_a_look_that_failed_begins_the_watch_anew(time: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    new_worker()
+    reaper = Watch()
+    watch(reaper, time, 25)
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkerProcess.objects, "alive", Mock(side_effect=OperationalError("gone")))
+        with pytest.raises(OperationalError):
+            watch(reaper, time, 1)
+    watch(reaper, time, 30)
+    assert WorkerProcess.objects.get().alive
+
+
 def test_the_wall_clock_plays_no_part(time: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = new_worker(beat_at="2001-01-01T00:00:00Z", started_at="2001-01-01T00:00:00Z")
-    reaper = Reaper(SETTINGS)
+    reaper = Watch()
     watch(reaper, time, 40, worker)
     assert WorkerProcess.objects.get().alive
 
 
 def test_claims_committed_after_the_death_are_released_by_a_later_look(time: Any) -> None:
     worker = new_worker()
-    reaper = Reaper(SETTINGS)
+    reaper = Watch()
     watch(reaper, time, 33)
     row = new_row()
     MessageLog.objects.filter(pk=row.pk).update(status=Status.IN_PROGRESS, worker=worker, fence=1)

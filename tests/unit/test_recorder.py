@@ -12,7 +12,7 @@ from django.db import DataError, IntegrityError, OperationalError
 from carrot import recorder as module
 from carrot.context import TaskContext, TaskLog
 from carrot.models import MessageLog, Status
-from carrot.models.transitions import Claim, MessageLogQuerySet, Outcome
+from carrot.models.transitions import Claim, Held, MessageLogQuerySet, Outcome
 from carrot.recorder import Recorder
 from tests.marks import committing
 from tests.rows import claim_of, new_row, new_worker, outcome_of, status_of
@@ -26,14 +26,14 @@ class Desk:
     """A recorder, the claims it is to forget, and what it said is done."""
 
     def __init__(self) -> None:
-        self.held: dict[int, Claim] = {}
+        self.held: Held = {}
         self.running: list[TaskContext | None] = []
         self.done: list[Outcome] = []
         self.recorder = Recorder(self.held, lambda: self.running, self.done.append)
 
     def claim(self) -> Claim:
         claim = claim_of(new_row())
-        self.held[claim.id] = claim
+        self.held[claim.id, claim.fence] = claim
         return claim
 
     def finish(self) -> None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pika
 
-from carrot import clock
+from carrot import clock, database
 from carrot.brokers.amqp.inbox import MARKER_TYPE
 from carrot.brokers.amqp.publisher import AmqpPublisher
 from carrot.brokers.amqp.settlement import RowSettlement
@@ -96,10 +96,14 @@ class AmqpBroker(Broker):
                 return thread.error or thread.server
         return "not connected yet"
 
-    def healthy(self) -> bool:
+    def healthy(self, awake_since: float) -> bool:
         now = clock.monotonic()
-        threads = [thread for thread in (self._publisher, self._consumer) if thread is not None]
-        return all(thread.is_alive() and now - thread.ticked_at < STALLED for thread in threads)
+        # The publisher's thread writes into the database, which may have it wait.
+        watched = [(self._publisher, database.PATIENCE), (self._consumer, STALLED)]
+        return all(
+            thread is None or (thread.is_alive() and now - max(thread.ticked_at, awake_since) < patience)
+            for thread, patience in watched
+        )
 
     def close(self, timeout: float) -> None:
         ends = clock.monotonic() + timeout
