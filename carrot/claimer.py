@@ -33,8 +33,9 @@ STUCK = 0.2
 AUDIT = 5.0
 #: Seconds to wait after the database failed.
 RETRY = 0.5
-#: Seconds a suspect waits for the other tasks of its process to end, doubled with each hand-back, to a minute.
+#: Seconds a suspect waits for the other tasks of its process to end, doubled with each of so many hand-backs.
 PATIENCE = 1.0
+MAX_HAND_BACKS = 6
 
 
 class Lane:
@@ -175,17 +176,23 @@ class Claimer(threading.Thread):
     def _run_solo(self) -> None:
         """A task that was running when a worker died runs alone: if it is the culprit, no neighbour is blamed again."""
         if any(lane.executor.load() for lane in self._lanes.values()):
-            patience = min(60.0, PATIENCE * 2 ** min(self._solo[0][1].hand_backs, 6))
-            if clock.monotonic() - self._solo_since > patience:
+            hand_backs = self._solo[0][1].hand_backs
+            patience = PATIENCE * 2 ** min(hand_backs, MAX_HAND_BACKS)
+            # After a few rounds it waits here until the process is empty, which it becomes, as nothing is claimed.
+            if hand_backs < MAX_HAND_BACKS and clock.monotonic() - self._solo_since > patience:
                 claims, self._solo = [claim for _lane, claim in self._solo], deque()
                 self._hand_back(claims, patience)
             return
+        for each in self._lanes.values():
+            each.subscription.demand(0)  # nothing else is claimed meanwhile: others shall have the messages
         lane, claim = self._solo.popleft()
         self._solo_since = clock.monotonic()
         executor = lane.executor
         executor.put(claim)
         while executor.load() and not self._ending:
             self.ticked_at = clock.monotonic()
+            if clock.monotonic() >= self._audit_at:
+                self._audit()
             self._waiting = True
             self._wake.wait(0.05)
             self._waiting = False

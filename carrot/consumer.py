@@ -122,7 +122,7 @@ def record_failure(consumer: Consumer, outcome: Outcome, error: BaseException) -
                 if MessageLog.objects.using(alias).record([outcome]):
                     consumer.fail(MessageLog.objects.using(alias).get(pk=outcome.claim.id), error)
             return None
-        except Exception as failure:
+        except BaseException as failure:  # SystemExit too: the executor's thread must live on
             if isinstance(failure, DatabaseFailure) and not _answers(alias):
                 logger.warning("A failure waits for the database: %s", str(failure).strip())
                 database.drop_broken()

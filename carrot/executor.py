@@ -7,6 +7,7 @@ is an outcome. Knows no broker, and the database only to look after the connecti
 from __future__ import annotations
 
 import inspect
+import logging
 import threading
 import traceback
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from carrot.context import TaskContext, TaskLog, entered
 from carrot.database import TaskConnections, closing
 from carrot.models import Origin
 from carrot.models.transitions import Claim, Outcome
+
+logger = logging.getLogger(__name__)
 
 #: Bytes of a traceback that are kept.
 MAX_TRACEBACK = 32_768
@@ -140,7 +143,10 @@ class Executor:
                 output = None if result is None else encode_output(result, self._output_limit)
             except BaseException as error:  # SystemExit and KeyboardInterrupt too: the thread must live on
                 status, exception, trace, raised = "FAILED", describe(error), trace_of(error), error
-            connections.after()
+            try:
+                connections.after()
+            except BaseException:
+                logger.exception("What the task left of its database connections could not be tidied up.")
         self.running[index] = None
         took = clock.monotonic() - context.started_at
         self.mean = took if self.mean < 0 else self.mean + NEWEST * (took - self.mean)

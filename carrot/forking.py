@@ -57,10 +57,22 @@ def fork(life: Callable[[], int]) -> int:
 def handle(handlers: Mapping[int, Handler]) -> None:
     """In a child, first of all: handles these signals, and ignores what a terminal or a process group sends to all."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _nothing)  # not SIG_IGN, which the programs that a task starts would inherit
+    os.register_at_fork(after_in_child=_as_usual)
     for wanted, handler in handlers.items():
         signal.signal(wanted, handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """What a signal that is not for us does."""
+
+
+def _as_usual() -> None:
+    """In a process that a task forks: signals do what they do everywhere."""
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, END):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def send(pid: int, number: int) -> None:

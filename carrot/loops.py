@@ -52,6 +52,11 @@ class Loop(threading.Thread):
                     logger.warning("%s waits: %s", self.name, str(error).strip())
                     database.drop_broken()
                     pause, retry = retry, min(self._last_retry, retry * 2)
+                except Exception:
+                    # A mistake of ours must not take the other threads of the process with it: it would come again.
+                    logger.exception("%s failed; it goes on.", self.name)
+                    database.drop_broken()
+                    pause, retry = retry, min(self._last_retry, retry * 2)
                 # Cleared before the wait, set again by a poke during the step: none is missed.
                 if pause > 0:
                     self._poked.wait(pause)

@@ -49,15 +49,7 @@ class Reconciler(Loop):
 
     def _compare(self, queue: QueueSettings) -> None:
         settled = clock.now() - timedelta(seconds=SETTLED)
-        # Only what came into the queue of its own name: where a routing key leads, this service cannot count.
-        waiting = MessageLog.objects.filter(
-            queue=queue.name,
-            exchange__in=("", queue.name),
-            routing_key=queue.name,
-            status="PUBLISHED",
-            ring_at__isnull=True,
-            state_at__lt=settled,
-        )
+        waiting = MessageLog.objects.believed_in(queue.name).filter(state_at__lt=settled)
         # In the order of the index that serves it; SQLite would take that of the statuses for every waiting row.
         rows = waiting.order_by("-priority", "pk").values("pk")[:COUNTED].count()
         if not rows:

@@ -5,19 +5,26 @@ Receives nothing but the table; hands messages on to the publisher. Every servic
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from itertools import groupby
 
 from carrot import clock, publisher
 from carrot.conf import QueueSettings
+from carrot.exceptions import CarrotError
 from carrot.loops import Loop
+from carrot.message import Message
 from carrot.models import MessageLog
 from carrot.virtual_host import VirtualHost
+
+logger = logging.getLogger(__name__)
 
 #: Rows rung with one statement.
 BATCH = 500
 #: Seconds until a row whose message was not confirmed is rung again.
 AGAIN = 10.0
+#: Seconds until a row is looked at again that no message can be made of.
+HOPELESS = 3600.0
 #: Seconds between looks where nothing is known to be due.
 LOOK = 0.5
 
@@ -50,7 +57,7 @@ class Relay(Loop):
                 broker=host.address,
                 limit=BATCH,
             )
-            broker.ring([row.to_message() for row in rows])
+            broker.ring(_messages(rows))
             rang = rang or bool(rows)
             if rows and not broker.rows_are_messages:
                 broker.flush(AGAIN / 2)  # no faster than the broker takes them
@@ -74,3 +81,15 @@ class Relay(Loop):
         if next_bell is None:
             return LOOK
         return min(LOOK, max(0.01, float((next_bell - clock.now()).total_seconds())))
+
+
+def _messages(rows: Sequence[MessageLog]) -> list[Message]:
+    """The messages of ``rows``. A row that none can be made of, as only a hand can write one, waits and says why."""
+    messages = []
+    for row in rows:
+        try:
+            messages.append(row.to_message())
+        except (CarrotError, TypeError, ValueError) as error:
+            logger.error("Task %s cannot be published: %s", row.pk, error)
+            MessageLog.objects.undeliverable([row.uuid], f"no message can be made of it: {error}", HOPELESS)
+    return messages

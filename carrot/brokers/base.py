@@ -112,7 +112,7 @@ class Broker(ABC):
     def describe(self) -> str:
         """What stands behind the address, for the operator: ``RabbitMQ 3.10.8``, or why it is not reached."""
 
-    def healthy(self, awake_since: float) -> bool:
+    def healthy(self, awake_since: float = 0.0) -> bool:
         """False where a thread of this broker has died or does not move: the process has to be replaced.
 
         ``awake_since``: nobody is judged for a silence before (see :class:`carrot.clock.Awake`).

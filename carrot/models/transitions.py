@@ -12,8 +12,9 @@ and the other changes nothing. A claim's own verbs compare the fence as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -138,23 +139,20 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         Answers with the rows that were ours to return.
         """
         now = clock.now()
-        own = _own((claim.id, claim.fence) for claim in claims)
-        if not own:
-            return []
-        returned = update_returning(
-            self.filter(own, status="IN_PROGRESS").order_by("pk"),
-            {
-                "status": "PUBLISHED",
-                "worker": None,
-                "tries": F("tries") - 1,
-                "hand_backs": F("hand_backs") + 1,
-                "ring_at": now + timedelta(seconds=ring_in),
-                "note": note,
-                "state_at": now,
-            },
-            ("id",),
-        )
-        return list(self.filter(pk__in=[row[0] for row in returned]))
+        changes = {
+            "status": "PUBLISHED",
+            "worker": None,
+            "tries": F("tries") - 1,
+            "hand_backs": F("hand_backs") + 1,
+            "ring_at": now + timedelta(seconds=ring_in),
+            "note": note,
+            "state_at": now,
+        }
+        rows: list[MessageLog] = []
+        for own in _own((claim.id, claim.fence) for claim in claims):
+            returned = update_returning(self.filter(own, status="IN_PROGRESS").order_by("pk"), changes, ("id",))
+            rows += self.filter(pk__in=[row[0] for row in returned])
+        return rows
 
     def release(self, pairs: Iterable[tuple[int, int]]) -> int:
         """Gives up claims, given as (id, fence), whose outcome is unknown: they run again, rung at once. The try
@@ -164,10 +162,8 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         or a status that is not IN_PROGRESS, and is dropped.
         """
         now = clock.now()
-        own = _own(pairs)
-        if not own:
-            return 0
-        return self.filter(own, status="IN_PROGRESS").update(status="PUBLISHED", worker=None, ring_at=now, state_at=now)
+        changes: dict[str, Any] = {"status": "PUBLISHED", "worker": None, "ring_at": now, "state_at": now}
+        return sum(self.filter(own, status="IN_PROGRESS").update(**changes) for own in _own(pairs))
 
     # -- lost workers ---------------------------------------------------------------------------------------------
 
@@ -259,6 +255,13 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         ring_at = clock.now() + timedelta(seconds=again_in)
         return self.filter(uuid__in=uuids, status="PUBLISHED").update(ring_at=ring_at, note=why[:255])
 
+    def believed_in(self, queue: str) -> MessageLogQuerySet:
+        """Rows whose message is believed to be in ``queue``. Only what is routed into the queue of its own name: where
+        another routing key or exchange leads, this service cannot count."""
+        return self.filter(
+            queue=queue, exchange__in=("", queue), routing_key=queue, status="PUBLISHED", ring_at__isnull=True
+        )
+
     def arm(self, ring_in: float) -> int:
         """Arms a bell in waiting rows whose message may be lost. A claim in between wins: it has left PUBLISHED."""
         when = clock.now() + timedelta(seconds=ring_in)
@@ -328,9 +331,11 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         return self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]
 
 
-def _own(pairs: Iterable[tuple[int, int]]) -> Q:
-    """The condition that picks exactly these claims; empty (false) where there are none."""
-    own = Q()
-    for pk, fence in pairs:
-        own |= Q(pk=pk, fence=fence)
-    return own
+def _own(pairs: Iterable[tuple[int, int]]) -> Iterator[Q]:
+    """Conditions that together pick exactly these claims; SQLite takes no larger ones."""
+    source = iter(pairs)
+    while some := list(islice(source, 400)):
+        own = Q()
+        for pk, fence in some:
+            own |= Q(pk=pk, fence=fence)
+        yield own

@@ -198,7 +198,7 @@ def test_while_the_database_takes_no_beats_nobody_is_judged(time: Any) -> None:
     """A standby before its promotion is read well and not written."""
     new_worker()
     reaper = Watch()
-    watch(reaper, time, 25)
+    watch(reaper, time, 15)
     watch(reaper, time, 600, taken=False)
     watch(reaper, time, 30)
     assert WorkerProcess.objects.get().alive

@@ -96,7 +96,7 @@ class AmqpBroker(Broker):
                 return thread.error or thread.server
         return "not connected yet"
 
-    def healthy(self, awake_since: float) -> bool:
+    def healthy(self, awake_since: float = 0.0) -> bool:
         now = clock.monotonic()
         # The publisher's thread writes into the database, which may have it wait.
         watched = [(self._publisher, database.PATIENCE), (self._consumer, STALLED)]

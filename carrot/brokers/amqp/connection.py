@@ -200,15 +200,19 @@ class ConnectionThread(threading.Thread):
     def _connect(self) -> None:
         if self._stopping:
             return
-        if not self._candidates:
-            self._candidates = parameters(self.host, self.purpose)
-        JoinedConnection(
-            self._candidates.pop(),
-            on_open_callback=self._on_open,
-            on_open_error_callback=self._on_open_error,
-            on_close_callback=self._on_close,
-            custom_ioloop=self._loop,
-        )
+        try:
+            if not self._candidates:
+                self._candidates = parameters(self.host, self.purpose)
+            JoinedConnection(
+                self._candidates.pop(),
+                on_open_callback=self._on_open,
+                on_open_error_callback=self._on_open_error,
+                on_close_callback=self._on_close,
+                custom_ioloop=self._loop,
+            )
+        except Exception as error:  # certificates, for one, may be missing for a moment
+            self._candidates = []
+            self._gone(explain(error))
 
     def _on_open(self, connection: Any) -> None:
         properties = connection.server_properties or {}

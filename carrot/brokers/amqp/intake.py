@@ -16,6 +16,7 @@ from django.db import DataError, IntegrityError, transaction
 from django.db import Error as DatabaseFailure
 
 from carrot import clock, database
+from carrot.arguments import clean_text
 from carrot.brokers.amqp.inbox import FOREIGN, MARKER, STRAY, TASK, Read, read
 from carrot.brokers.base import Adopt
 from carrot.conf import QueueSettings
@@ -76,10 +77,14 @@ class Intake:
             for one in opened
             if one.kind == TASK and one.uuid not in claims and one.uuid not in unclaimed
         ]
-        if strays:
-            self._keep(strays)
-        if markers := [one.sent_at for one in opened if one.kind == MARKER and one.sent_at is not None]:
-            self._marker_came(max(markers))
+        try:
+            if strays:
+                self._keep(strays)
+            if markers := [one.sent_at for one in opened if one.kind == MARKER and one.sent_at is not None]:
+                self._marker_came(max(markers))
+        except DatabaseFailure:
+            # The claims are committed and count for more.
+            logger.exception("%d stray message(s) in queue %s could not be kept.", len(strays), self.queue.name)
         back = {
             delivery.tag
             for delivery, one in zip(batch, opened, strict=True)
@@ -129,6 +134,7 @@ class Intake:
         row.status = Status.PUBLISHED
         row.broker, row.queue = self.queue.host.address, self.queue.name
         row.state_at, row.ring_at = now, now + timedelta(seconds=RING_GRACE)
+        row.to_message()  # raises, as any other mistake of the hook, what no bell could ever be made of
         row.save()
 
     # -- what is no task ------------------------------------------------------------------------------------------
@@ -141,10 +147,11 @@ class Intake:
                     received_at=clock.now(),
                     broker=self.queue.host.address,
                     queue=self.queue.name,
-                    reason=one.reason[:255],
-                    task=one.task[:255],
-                    message_id=one.message_id[:255],
-                    body=one.excerpt,
+                    # Some of it is a stranger's, or made of it: nothing in it may be refused by the database.
+                    reason=clean_text(one.reason, 1000)[:255],
+                    task=clean_text(one.task, 1000)[:255],
+                    message_id=clean_text(one.message_id, 1000)[:255],
+                    body=clean_text(one.excerpt, 10_000),
                 )
                 for one in strays
             ]
@@ -156,6 +163,6 @@ class Intake:
         Its bell is set a little ahead, so that messages another worker holds at this moment are claimed first.
         """
         name = self.queue.name
-        lost = MessageLog.objects.filter(queue=name, state_at__lt=sent_at).arm(MARKER_MARGIN)
+        lost = MessageLog.objects.believed_in(name).filter(state_at__lt=sent_at).arm(MARKER_MARGIN)
         if lost:
             logger.warning("The messages of %d task(s) in queue %s may be lost; they ring again.", lost, name)

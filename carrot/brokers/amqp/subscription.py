@@ -67,7 +67,10 @@ class AmqpSubscription(Subscription):
         return self._problem or self._thread.error
 
     def claim(self, limit: int, worker_id: int) -> list[Claim]:
-        batch = [self._deliveries.popleft() for _ in range(min(limit, len(self._deliveries)))]
+        batch: list[Delivery] = []
+        with suppress(IndexError):  # the other thread may be taking them out at this moment
+            while len(batch) < limit:
+                batch.append(self._deliveries.popleft())
         if not batch:
             return []
         epoch, last = batch[-1].epoch, batch[-1].tag
@@ -83,6 +86,8 @@ class AmqpSubscription(Subscription):
             self._thread.call(partial(self._sort_out, epoch, [delivery.tag for delivery in batch], taken.back))
         else:
             self._thread.call(partial(self._acknowledge, epoch, last))
+        if taken.back and not taken.claims:
+            self._not_before = clock.monotonic() + RETRY  # they come again at once
         if taken.foreign:
             self._refuse_foreign()
         return taken.claims
@@ -100,7 +105,8 @@ class AmqpSubscription(Subscription):
         else:
             # The broad band between the two keeps a queue of mixed tasks from changing its mind with each of them.
             wanted = self._wanted or self.queue.concurrency
-            if room <= self.queue.concurrency:
+            # What is held must be gone within seconds: others may be idle, and the reconciler takes it for lost.
+            if room <= self.queue.concurrency + 5:
                 wanted = self.queue.concurrency
         if wanted != self._wanted:
             self._wanted = wanted

@@ -15,7 +15,7 @@ from carrot.database import closing
 from carrot.models import MessageLog, WorkerProcess, returning
 from carrot.models.returning import update_returning
 from tests.marks import committing
-from tests.rows import claim_of, new_row, new_worker
+from tests.rows import claim_of, in_seconds, new_row, new_worker
 
 
 @pytest.fixture(params=["RETURNING", "SELECT FOR UPDATE"])
@@ -80,7 +80,7 @@ class TestLocks:
     @pytest.fixture
     def held(self) -> Iterator[MessageLog]:
         """A row that another transaction has locked until the test ends."""
-        row = new_row(note="held")
+        row = new_row(ring_at=in_seconds(-1))
         locked, ends = threading.Event(), threading.Event()
 
         def hold() -> None:
@@ -101,8 +101,7 @@ class TestLocks:
         assert [claim.id for claim in MessageLog.objects.claim_next("default", 10, new_worker().pk)] == [free.pk]
 
     def test_two_relays_share_the_work(self, held: MessageLog) -> None:
-        free = new_row()
-        MessageLog.objects.filter(pk=free.pk).update(ring_at=free.publish_time)
+        free = new_row(ring_at=in_seconds(-1))
         with connection.cursor() as cursor:
             cursor.execute("SET lock_timeout = '2s'")
         rung = MessageLog.objects.ring(["default"], again_in=10.0, broker="x", limit=10)
