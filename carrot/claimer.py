@@ -83,6 +83,7 @@ class Claimer(threading.Thread):
         self._wake = threading.Event()
         self._ending = False
         self._waiting = False
+        self._complain = database.Complaint(logger)
         self._solo: deque[tuple[Lane, Claim]] = deque()
         self._solo_since = 0.0
         self._strangers: set[tuple[int, int]] = set()
@@ -119,9 +120,10 @@ class Claimer(threading.Thread):
                 self.ticked_at = clock.monotonic()
                 try:
                     self._step()
+                    self._complain.over()
                 except DatabaseFailure as error:
                     # Nothing was acknowledged. Where the fate of a commit is unknown, the audit finds the rows.
-                    logger.warning("Claiming waits for the database: %s", str(error).strip())
+                    self._complain("Claiming waits for the database: %s", str(error).strip())
                     database.drop_broken()
                     self._audit_at = min(self._audit_at, clock.monotonic() + RETRY * 2)
                     self._wait(RETRY)
@@ -156,8 +158,9 @@ class Claimer(threading.Thread):
         if refused := lane.executor.refused():  # the lease may hold again by now; their turn is over
             self._hand_back(refused, 0.0)
         if lane.stuck() or self._full() or self._solo or not self._slot.may_start():
-            free = 0 if self._solo else lane.executor.threads - lane.executor.load()
-            lane.subscription.demand(max(0, free) if not self._full() else 0)
+            hold_none = self._solo or self._full() or not self._slot.may_start()
+            free = 0 if hold_none else lane.executor.threads - lane.executor.load()
+            lane.subscription.demand(max(0, free))
             if lane.executor.waiting():
                 self._hand_back(lane.executor.take_back(), 0.0)
             return

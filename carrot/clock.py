@@ -7,6 +7,8 @@ from datetime import datetime
 
 from django.utils import timezone
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 def now() -> datetime:
     """The wall-clock time to store in rows and to show: aware if `USE_TZ` is on, as `django.utils.timezone.now`."""
@@ -35,5 +37,8 @@ class Awake:
 
 
 def monotonic() -> float:
-    """Seconds on a clock that nobody sets, for deadlines and leases within this process. Its zero means nothing."""
-    return time.monotonic()
+    """Seconds on a clock that nobody sets, for deadlines and leases on this host. Its zero means nothing.
+
+    On Linux it counts the time in which the machine was suspended, too: a lease ends while its holder sleeps.
+    """
+    return time.clock_gettime(_CLOCK)

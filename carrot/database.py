@@ -26,6 +26,9 @@ REST = 1.0
 #: during a failover may take minutes, and the tasks that run do not mind.
 PATIENCE = 1800.0
 
+#: Seconds between two log lines about the same outage.
+COMPLAIN = 60.0
+
 #: libpq options for connections of the service, so that a database host that vanished is noticed within seconds instead
 #: of TCP's quarter of an hour. What the project has set itself stays.
 POSTGRESQL = {
@@ -130,6 +133,23 @@ class TaskConnections:
         if connection.in_atomic_block or not connection.get_autocommit():
             logger.warning("The task left a transaction open on database %s; it is rolled back.", connection.alias)
             close_one(connection)
+
+
+class Complaint:
+    """Logs that something waits for the database: at once, and then once a minute."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._said_at = -COMPLAIN
+
+    def __call__(self, text: str, *args: object) -> None:
+        if clock.monotonic() - self._said_at >= COMPLAIN:
+            self._said_at = clock.monotonic()
+            self._log.warning(text, *args)
+
+    def over(self) -> None:
+        """The next complaint is a new one."""
+        self._said_at = -COMPLAIN
 
 
 @contextmanager

@@ -84,7 +84,9 @@ def send(pid: int, number: int) -> None:
 def words(status: int) -> str:
     """What ``waitpid`` said of a process: ``was ended by SIGKILL``, ``ended with status 1``."""
     if os.WIFSIGNALED(status):
-        return f"was ended by {signal.Signals(os.WTERMSIG(status)).name}"
+        number = os.WTERMSIG(status)
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        return f"was ended by {name}"
     return f"ended with status {os.WEXITSTATUS(status)}"
 
 

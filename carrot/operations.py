@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from django.db import router, transaction
+from django.db import OperationalError, router, transaction
 from django.db.models import Max
 from django.utils.translation import gettext as _
 
@@ -150,12 +150,24 @@ def _sliced(ids: Iterable[int], some: Callable[[Sequence[int]], set[int]], statu
     result = Result()
     source = iter(ids)
     while keys := list(islice(source, SLICE)):
-        with transaction.atomic(using=router.db_for_write(MessageLog)):
-            done = some(keys)
+        done = _once_more(some, keys)
         result.done += len(done)
         if len(done) < len(keys):
             result.skipped += _reasons(set(keys) - done, statuses)
     return result
+
+
+def _once_more(some: Callable[[Sequence[int]], set[int]], keys: Sequence[int]) -> set[int]:
+    """A slice in a transaction; a second time where it met a worker and lost (deadlock, serialization failure)."""
+    alias = router.db_for_write(MessageLog)
+    try:
+        with transaction.atomic(using=alias):
+            return some(keys)
+    except OperationalError:
+        if transaction.get_connection(alias).in_atomic_block:
+            raise  # the caller's transaction is lost with it
+        with transaction.atomic(using=alias):
+            return some(keys)
 
 
 def _reasons(keys: set[int], statuses: Collection[str]) -> Counter[str]:

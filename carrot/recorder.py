@@ -46,6 +46,7 @@ class Recorder(threading.Thread):
         self._running = running
         self._done = done
         self._outcomes: SimpleQueue[Outcome | None] = SimpleQueue()
+        self._complain = database.Complaint(logger)
         self._shown: dict[tuple[int, int], int] = {}
         self._looked_at = clock.monotonic()
         #: When the thread was last seen to be well, by the monotonic clock.
@@ -102,11 +103,12 @@ class Recorder(threading.Thread):
                 self._bisect(batch, error)
                 return
             except DatabaseFailure as error:
-                logger.warning("%d outcome(s) wait for the database: %s", len(batch), str(error).strip())
+                self._complain("%d outcome(s) wait for the database: %s", len(batch), str(error).strip())
                 database.drop_broken()
                 self.ticked_at = clock.monotonic()
                 time.sleep(RETRY)
             else:
+                self._complain.over()
                 break
         for outcome in batch:
             self._held.pop((outcome.claim.id, outcome.claim.fence), None)

@@ -24,7 +24,9 @@ BATCH = 500
 #: Seconds until a row whose message was not confirmed is rung again.
 AGAIN = 10.0
 #: Seconds until a row is looked at again that no message can be made of.
-HOPELESS = 3600.0
+HOPELESS = 600.0
+#: Seconds between two looks for bells that a wrong clock has set.
+REWIND = 60.0
 #: Seconds between looks where nothing is known to be due.
 LOOK = 0.5
 
@@ -39,10 +41,14 @@ class Relay(Loop):
             (host, [queue.name for queue in group]) for host, group in groupby(by_host, key=lambda queue: queue.host)
         ]
         self._settings_checked = False
+        self._rewound_at = 0.0
 
     def step(self) -> float:
         if not self._settings_checked:
             self._follow_settings()
+        if clock.monotonic() - self._rewound_at >= REWIND:
+            self._rewound_at = clock.monotonic()
+            MessageLog.objects.rewind(HOPELESS + REWIND)
         if not MessageLog.objects.due(clock.now()).exists():
             return self._until_next()
         rang = False

@@ -190,13 +190,23 @@ class Service:
     def _start_missing(self) -> None:
         now = clock.monotonic()
         if all(child.slot is not None for child in self._children.values()) and now >= self._start_at[False]:
-            self._start_maintenance(first=False)
+            try:
+                self._start_maintenance(first=False)
+            except OSError as error:
+                self._start_at[False] = now + LAST_DELAY
+                logger.error("The maintenance process could not be started (%s); trying again.", error.strerror)
         if now >= self._start_at[True]:
             for _ in range(self._processes - len(self._workers())):
                 free = next((slot for slot in self._board.slots if slot.state == FREE), None)
                 if free is None:
                     break  # the maintenance process has not buried the last ones yet
-                self._start_worker(free)
+                try:
+                    self._start_worker(free)
+                except OSError as error:  # no room for another process just now
+                    free.state = FREE
+                    self._start_at[True] = now + LAST_DELAY
+                    logger.error("No worker process could be started (%s); trying again.", error.strerror)
+                    break
 
     def _start_worker(self, slot: Slot) -> None:
         slot.clear()

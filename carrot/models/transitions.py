@@ -228,9 +228,10 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         rung = update_returning(
             self.due(now).filter(queue__in=queues)[:limit],
             {
+                # First: MySQL assigns from left to right, and this reads the status.
+                "state_at": Case(When(status="WAITING", then=Value(now)), default=F("state_at")),
                 "status": "PUBLISHED",
                 "broker": broker,
-                "state_at": Case(When(status="WAITING", then=Value(now)), default=F("state_at")),
                 "ring_at": None if again_in is None else now + timedelta(seconds=again_in),
                 "note": "",
             },
@@ -238,6 +239,13 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
             skip_locked=True,
         )
         return list(self.filter(pk__in=[row[0] for row in rung]))
+
+    def rewind(self, latest: float) -> int:
+        """Bells of waiting rows that are set later than ``latest`` seconds from now, as nothing of ours sets them: by a
+        host whose clock ran ahead, or before the clock was set back. They ring now."""
+        now = clock.now()
+        absurd = self.filter(status="PUBLISHED", ring_at__gt=now + timedelta(seconds=latest))
+        return absurd.update(ring_at=now)
 
     def confirmed(self, uuids: Sequence[UUID], fence: int, *, handed_over: bool = False) -> int:
         """The broker has these messages: their bells are disarmed, where nobody claimed them since they were sent.

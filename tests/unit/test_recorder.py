@@ -167,7 +167,7 @@ def test_while_the_database_is_away_outcomes_wait_here_and_none_is_lost(
     assert wait_until(lambda: len(sizes) == 4, TIMEOUT)
     desk.recorder.put(outcome_of(desk.claim()))
     desk.finish()
-    assert caplog.text.count("wait for the database") == 3
+    assert caplog.text.count("wait for the database") == 1  # a long outage is no flood of lines
     assert set(MessageLog.objects.values_list("status", flat=True)) == {Status.COMPLETED}
     assert desk.held == {}
     assert len(desk.done) == 2

@@ -26,6 +26,9 @@ from carrot.models.transitions import Claim
 
 logger = logging.getLogger(__name__)
 
+#: Statuses a message of a row finds it in where it was not claimed and could have been.
+CLAIMABLE = (Status.PUBLISHED, Status.HANDED_OVER)
+
 #: Seconds that tasks get to arrive after the marker that should have come last.
 MARKER_MARGIN = 10.0
 
@@ -90,7 +93,7 @@ class Intake:
             for delivery, one in zip(batch, opened, strict=True)
             # A row that still waits was not ours to claim: this worker was declared lost, or somebody has just handed
             # the row back. Its message may be its only bell, so it is not acknowledged.
-            if one.kind == FOREIGN or (one.uuid is not None and unclaimed.get(one.uuid) == Status.PUBLISHED)
+            if one.kind == FOREIGN or (one.uuid is not None and unclaimed.get(one.uuid) in CLAIMABLE)
         }
         foreign = any(one.kind == FOREIGN for one in opened)
         return Taken([claims[uuid] for uuid in uuids if uuid in claims], back, foreign)

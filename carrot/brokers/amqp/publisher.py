@@ -195,7 +195,9 @@ class AmqpPublisher(ConnectionThread):
     def _found(self, target: tuple[str, str], _value: None, error: CarrotError | None) -> None:
         self._targets[target] = str(error) if error else ""
         waiting = self._parked.pop(target, [])
-        if error:
+        if isinstance(error, BrokerUnreachable):
+            self._forget(len(waiting))  # the rows are armed
+        elif error:
             self._undeliverable(waiting, str(error))
         elif self._channel is not None and self._connection is not None:
             self._connection.joined(partial(self._publish_all, waiting))

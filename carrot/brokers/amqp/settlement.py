@@ -68,7 +68,8 @@ class RowSettlement:
         for (fence, handed_over), uuids in groups.items():
             for start in range(0, len(uuids), BATCH):
                 some = uuids[start : start + BATCH]
-                self._write(partial(MessageLog.objects.confirmed, some, fence, handed_over=handed_over))
+                if not self._write(partial(MessageLog.objects.confirmed, some, fence, handed_over=handed_over)):
+                    return  # the next would wait for the database as long
         if not ripe and clock.monotonic() - self._used_at > IDLE:
             database.close()
             self._used_at = clock.monotonic()
@@ -78,11 +79,13 @@ class RowSettlement:
         queue = get_settings().queues.get(name)
         return queue is None or queue.consumable
 
-    def _write(self, change: Callable[[], int]) -> None:
-        """A failure costs a second bell, nothing more: the row stays armed."""
+    def _write(self, change: Callable[[], int]) -> bool:
+        """Whether it was written. A failure costs a second bell, nothing more: the row stays armed."""
         self._used_at = clock.monotonic()
         try:
             change()
         except DatabaseFailure as error:
             logger.warning("Could not note what %s said of messages (they will be rung again): %s", self.address, error)
             database.drop_broken()
+            return False
+        return True
