@@ -52,8 +52,14 @@ def requeue(ids: Iterable[int]) -> Result:
     """
 
     def some(keys: Sequence[int]) -> set[int]:
-        broker_of = {name: queue.host.address for name, queue in get_settings().queues.items()}
-        rows = MessageLog.objects.requeue(keys, broker_of=broker_of, ring_in=RING_GRACE)
+        rows = MessageLog.objects.requeue(
+            keys,
+            {
+                # On the embedded broker the row is the message: it may be claimed at once.
+                name: (queue.host.address, 0.0 if queue.host.is_database else RING_GRACE)
+                for name, queue in get_settings().queues.items()
+            },
+        )
         ring_on_commit([row.to_message() for row in rows])
         return {row.pk for row in rows}
 

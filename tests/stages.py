@@ -88,10 +88,15 @@ def run_static_checks(tally: Tally) -> None:
 
 
 def run_tests(tally: Tally, fast: bool, arguments: list[str], env: Mapping[str, str]) -> None:
-    """Run pytest on both databases; tests that choose their database themselves only in the first run."""
+    """Run pytest on both databases; tests that choose their database themselves only in the first run.
+
+    ``fast``: no real processes, nothing slow, and on PostgreSQL only what depends on the database most: the models.
+    """
     for number, (name, database) in enumerate([("SQLite", "sqlite"), ("PostgreSQL", "postgresql")]):
-        left_out = (["not slow"] if fast else []) + (["not acceptance"] if number else [])
+        left_out = (["not slow"] if fast else []) + (["not acceptance"] if fast or number else [])
         marks = ["-m", " and ".join(left_out)] if left_out else []
+        if fast and number and not arguments:
+            marks.append("tests/unit/models")
         with tempfile.TemporaryDirectory() as directory:
             report = Path(directory) / "report.xml"
             command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *marks, *arguments]

@@ -291,11 +291,12 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
             self.using(alias).filter(pk=-1).update(note="")
         return set(rows.select_for_update().order_by("pk").values_list("pk", flat=True))
 
-    def requeue(self, ids: Iterable[int], *, broker_of: Mapping[str, str], ring_in: float) -> list[MessageLog]:
+    def requeue(self, ids: Iterable[int], queues: Mapping[str, tuple[str, float]]) -> list[MessageLog]:
         """FAILED or CANCELLED -> PUBLISHED, in one transaction; the finished attempt moves to the history.
 
-        ``broker_of`` gives the address for each queue there is; rows of other queues stay as they are. Returns the rows
-        requeued. Of two operators who press at once, the second finds nothing left to requeue.
+        ``queues`` gives, for each queue there is, its broker's address and the seconds until the relay rings its rows;
+        rows of other queues stay as they are. Returns the rows requeued. Of two operators who press at once, the
+        second finds nothing left to requeue.
         """
         from carrot.models.attempt import Attempt
         from carrot.models.worker_process import WorkerProcess
@@ -304,7 +305,6 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         changes: dict[str, Any] = {
             "status": "PUBLISHED",
             "state_at": now,
-            "ring_at": now + timedelta(seconds=ring_in),
             **dict.fromkeys(("worker", "start_time", "completion_time", "failure_time")),
             **dict.fromkeys(("exception", "traceback", "log", "note"), ""),
             **dict.fromkeys(("crashes", "hand_backs"), 0),
@@ -312,7 +312,7 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         alias = self.db_for_change()
         with transaction.atomic(using=alias):
             final = self.using(alias).lock(ids, ("FAILED", "CANCELLED"))
-            rows = list(self.using(alias).filter(pk__in=final, queue__in=list(broker_of)).order_by("pk"))
+            rows = list(self.using(alias).filter(pk__in=final, queue__in=list(queues)).order_by("pk"))
             workers = WorkerProcess.objects.using(alias).in_bulk({row.worker_id for row in rows if row.worker_id})
             Attempt.objects.using(alias).bulk_create(
                 Attempt.of(row, end_time=row.failure_time, worker=str(workers.get(row.worker_id, "")))
@@ -320,11 +320,13 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
                 if row.tries
             )
             for queue in {row.queue for row in rows}:
-                keys = [row.pk for row in rows if row.queue == queue]
-                self.using(alias).filter(pk__in=keys).update(**changes, broker=broker_of[queue])
-            for row in rows:
-                for name, value in {**changes, "broker": broker_of[row.queue]}.items():
-                    setattr(row, name, value)
+                address, ring_in = queues[queue]
+                own = {**changes, "broker": address, "ring_at": now + timedelta(seconds=ring_in)}
+                some = [row for row in rows if row.queue == queue]
+                self.using(alias).filter(pk__in=[row.pk for row in some]).update(**own)
+                for row in some:
+                    for name, value in own.items():
+                        setattr(row, name, value)
         return rows
 
     # -- the end of waiting ---------------------------------------------------------------------------------------

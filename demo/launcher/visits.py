@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from launcher.browser import LOGIN, Browser, Page
+from launcher.browser import LOGIN, Browser
+from launcher.pages import Page
 
 INDEX = "/admin/carrot/"
 TASKS = f"{INDEX}messagelog/"
+#: The monitor on a site of its own.
+MONITOR = "/carrot/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +40,11 @@ def visit_all(base: str, user: str, password: str, details: Sequence[Detail], fa
 
     Raises DemoError where logging in does not work.
     """
-    yield _closed(Browser(base).get(INDEX))
+    yield _closed(Browser(base).get(INDEX), LOGIN)
+    yield _closed(Browser(base).get(MONITOR), f"{MONITOR}login/")
     browser = Browser(base)
     browser.log_in(user, password)
+    yield from _monitor(browser, failed)
     index = browser.get(INDEX)
     yield _visit("carrot's index", index, INDEX, missing=[] if TASKS in index.links else [f"a link to {TASKS}"])
     for link in index.links:
@@ -58,9 +63,24 @@ def visit_all(base: str, user: str, password: str, details: Sequence[Detail], fa
         yield _visit(f"search for {words}", page, path, missing=[] if found else ["the task that was searched for"])
 
 
-def _closed(page: Page) -> Visit:
+def _monitor(browser: Browser, failed: Detail) -> Iterator[Visit]:
+    """The monitor's own site: its index, the lists, and the page of the failure."""
+    index = browser.get(MONITOR)
+    lists = [link for link in index.links if link.startswith(f"{MONITOR}carrot/")]
+    all_tasks = f"{MONITOR}carrot/messagelog/"
+    yield _visit("own site: index", index, MONITOR, missing=[] if all_tasks in lists else [f"a link to {all_tasks}"])
+    for link in lists:
+        page = browser.get(link)
+        shows = [failed.name] if link == all_tasks else []
+        yield _visit(f"own site: {page.title.split('|')[0].strip()}", page, link, _missing(page, shows))
+    path = f"{all_tasks}{failed.pk}/change/"
+    page = browser.get(path)
+    yield _visit(f"own site: {failed.name}", page, path, _missing(page, (failed.name, *failed.shows)))
+
+
+def _closed(page: Page, login: str) -> Visit:
     """To somebody who has not logged in, nothing is shown."""
-    is_closed = page.status == 200 and page.path.startswith(LOGIN)
+    is_closed = page.status == 200 and page.path.startswith(login)
     return Visit(
         what="without login", page=page, problem="" if is_closed else f"the login was not asked for: {page.path}"
     )

@@ -88,3 +88,10 @@ def fail_on_purpose(name: str) -> dict[str, int]:
     """Ask for a file that is not there, to show what a failure looks like."""
     logger.info("Looking for %s in %s", name, LIBRARY)
     return count_words(name)
+
+
+@carrot.task(queue=settings.REPORTS)
+def count_rows(file_name: str) -> int:
+    """Count the rows of a report. Fails where it is not there yet: write it, requeue the task, and it completes."""
+    with (settings.SITE / "reports" / file_name).open(encoding="utf-8", newline="") as file:
+        return sum(1 for _ in csv.DictReader(file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -29,7 +30,17 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PARTS = ("carrot", "demo", "scripts", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
 #: Seconds until a demo runs: its first start makes an environment.
 START = 180.0
-ALL_IS_WELL = "Every task and every page is as it should be."
+ALL_IS_WELL = "Every task, every page and every step is as it should be."
+#: What --check has to do in the monitor and with the daemon, as its tables call it.
+STEPS = (
+    *("find two failures by function and argument", "select both, choose Requeue: it asks first"),
+    *("confirm: both are requeued, and complete", "select all, choose Delete: it asks first"),
+    *("confirm: both are deleted, and no other", "a form without its CSRF token is refused"),
+    *("a schedule with broken JSON is not taken", "a schedule for every second is made", "its task completes"),
+    *("somebody without permission is shown nothing", "and is refused its pages", "and every change"),
+    *("and requeues none, by action or button", "it starts", "it runs, and says what"),
+    *("it restarts, as another process", "it stops, with its process and its pid file", "it does not run any more"),
+)
 
 
 class Run:
@@ -137,6 +148,9 @@ def test_the_check_finds_every_task_and_page_as_it_should_be_and_leaves_nothing_
         assert re.search(rf"library\.tasks\.{name} .* Completed .* as it should be", output), output
     assert re.search(r"library\.tasks\.fail_on_purpose .* Failed .* as it should be", output)
     assert re.search(r"carrot's index +/admin/carrot/ +200 .* as it should be", output)
+    assert re.search(r"own site: index +/carrot/ +200 .* as it should be", output)
+    for step in STEPS:
+        assert re.search(rf"^{re.escape(step)} .* as it should be$", output, re.MULTILINE), step
     assert run.processes() == []
     assert sorted(path.name for path in checkout.iterdir()) == before
     assert not list((checkout / "carrot").rglob("__pycache__"))
@@ -152,11 +166,13 @@ def test_the_check_passes_on_rabbitmq(demo: Demo, amqp_url: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_check_fails_and_names_the_task_where_a_result_is_wrong(demo: Demo, checkout: Path) -> None:
+def test_the_check_fails_and_names_the_task_and_the_step_where_a_result_is_wrong(demo: Demo, checkout: Path) -> None:
     tasks = checkout / "demo" / "library" / "tasks.py"
     original = tasks.read_text("utf-8")
-    changed = original.replace("return digest.hexdigest()", "return digest.hexdigest()[::-1]")
-    assert changed != original
+    changed = original
+    for right, wrong in (("digest.hexdigest()", "digest.hexdigest()[::-1]"), ("sum(1 for", "sum(2 for")):
+        assert changed.count(f"return {right}") == 1
+        changed = changed.replace(f"return {right}", f"return {wrong}")
     tasks.write_text(changed, "utf-8")
     try:
         run = demo("--check", "--port", str(free_ports(1)[0]))
@@ -165,7 +181,26 @@ def test_the_check_fails_and_names_the_task_where_a_result_is_wrong(demo: Demo, 
         tasks.write_text(original, "utf-8")
     assert ALL_IS_WELL not in run.output()
     assert re.search(r"- library\.tasks\.checksum\('\w+\.py', algorithm='sha256'\): its output is wrong", run.output())
+    # Only ten problems are repeated at the end; the tables have all.
+    for told in (
+        r"confirm: both are requeued, and complete .* the output of task \d+ is 2",
+        r"its task completes .* wrong",
+    ):
+        assert re.search(f"^{told}", run.output(), re.MULTILINE), run.output()
+    assert "select all, choose Delete" not in run.output()  # those after a wrong step are left out,
+    assert re.search(r"^and every change .* as it should be$", run.output(), re.MULTILINE)  # and the rest is done
     assert run.processes() == []
+
+
+@pytest.mark.slow
+def test_a_check_that_is_interrupted_leaves_no_daemon(demo: Demo, checkout: Path) -> None:
+    run = demo("--check", "--port", str(free_ports(1)[0]))
+    sites = checkout / "demo" / ".state" / "sites"
+    assert wait_until(lambda: bool(list(sites.glob("*/daemon.pid"))), START), run.output()
+    run.signal_group(signal.SIGINT)
+    assert run.wait(60.0) == 130, run.output()
+    assert run.processes() == []
+    assert not list(sites.glob("*/daemon.pid"))
 
 
 @pytest.mark.slow
@@ -280,6 +315,47 @@ def test_the_launcher_needs_the_standard_library_alone(checkout: Path) -> None:
     done = subprocess.run(command, cwd=checkout / "demo", capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
     assert "--check" in done.stdout
+
+
+def test_a_form_is_sent_as_a_browser_sends_it(checkout: Path) -> None:
+    html = """
+        <form action="?a=1"><input name="outside"></form>
+        <form method="post"><input type="hidden" name="key" value="1"><input type="hidden" name="key" value="2">
+        <input type="checkbox" name="on" checked><input type="checkbox" name="off" value="x">
+        <input type="submit" name="pressed"><input name="text" value="a&amp;b">
+        <select name="list"><option value="">-</option><optgroup><option value="b" selected>B</optgroup></select>
+        <select name="first"><option value="c">C</option><option value="d">D</option></select>
+        <textarea name="json">\n[&quot;Æ&quot;]\n</textarea></form>
+    """
+    code = (
+        "import sys\nfrom launcher.pages import read_page\n"
+        "page = read_page('http://here/path?q=1', 200, 0.0, sys.argv[1])\n"
+        "form = page.form('key')\nprint([form.action, form.fields, form.offers, page.form('outside').action])\n"
+        "print(form.filled_in({'key': ['3', '4'], 'text': 'new'}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, html],
+        cwd=checkout / "demo",
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=30,
+        check=True,
+    )
+    read, filled = done.stdout.splitlines()
+    assert ast.literal_eval(read) == [
+        "/path?q=1",
+        (
+            *(("key", "1"), ("key", "2"), ("on", "on"), ("text", "a&b")),
+            *(("list", "b"), ("first", "c"), ("json", '["Æ"]\n')),
+        ),
+        {"on": ("on",), "off": ("x",), "list": ("", "b"), "first": ("c", "d")},
+        "/path?a=1",
+    ]
+    assert ast.literal_eval(filled) == [
+        *(("on", "on"), ("list", "b"), ("first", "c"), ("json", '["Æ"]\n')),
+        *(("key", "3"), ("key", "4"), ("text", "new")),
+    ]
 
 
 def test_what_cannot_be_kept_in_the_checkout_is_kept_in_the_users_cache(checkout: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from carrot import publisher
+from carrot.brokers import Broker
 from carrot.brokers.database import DatabaseBroker
 from carrot.conf import get_queue
 from carrot.message import Message
@@ -28,6 +29,11 @@ def fresh(settings: Any) -> Iterator[None]:
     yield
     publisher.close(1.0)
     assert publisher._brokers == {}
+
+
+def refused(broker: Broker) -> bool:
+    """Waits until the first attempt has failed: pika leaves the socket of an attempt that is interrupted to the GC."""
+    return wait_until(lambda: "refused" in broker.describe(), 10.0)
 
 
 def message(queue: str = "default") -> Message:
@@ -66,6 +72,7 @@ def test_a_flush_says_whether_all_is_settled_and_a_close_ends_the_threads() -> N
     publisher.ring([message("away")])
     broker = publisher.broker_of(get_queue("away").host)
     assert not publisher.flush(0.05)
+    assert refused(broker)
     thread = broker._publisher  # type: ignore[attr-defined]
     publisher.close(1.0)
     assert wait_until(lambda: not thread.is_alive(), 5.0)
@@ -73,6 +80,7 @@ def test_a_flush_says_whether_all_is_settled_and_a_close_ends_the_threads() -> N
 
 def test_a_forked_child_begins_anew() -> None:
     publisher.ring([message("away")])
+    assert refused(publisher.broker_of(get_queue("away").host))
     lock = publisher._lock
     pid = os.fork()
     if pid == 0:

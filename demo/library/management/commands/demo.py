@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import sys
 import time
@@ -15,32 +14,27 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
+from inspection.check import SERVICE_GRACE, Check
+from inspection.daemon import Daemon
 from launcher import DemoError
 from launcher.options import DEFAULT_PORT, port
 from launcher.processes import LOOK, Child, catch_signals
 from launcher.site import HOST, start_site
-from launcher.tables import table
-from launcher.visits import INDEX, TASKS, Detail, visit_all
+from launcher.visits import INDEX, MONITOR, TASKS
 
 from carrot import publisher
 from carrot.conf import get_settings
 from carrot.exceptions import CarrotConfigException
-from carrot.models import MessageLog
 from library.work import MISSING, Job, publish_work
 
 MANAGE = Path(__file__).resolve().parents[3] / "manage.py"
 USER = "admin"
 #: Seconds for logging in to the broker, whose address is known to answer: so many for each of its hosts.
 LOGIN_PATIENCE = 4.0
-#: Seconds until the service must be ready, and until every task must have ended.
-START_PATIENCE, WORK_PATIENCE = 60.0, 120.0
-#: Seconds the service gets to end: its own grace and what it needs besides.
-SERVICE_GRACE = 50.0
+#: Seconds until the service must be ready.
+START_PATIENCE = 60.0
 #: Problems that are repeated after the tables.
 SHOWN = 10
-#: An error in the log of the service that is not the failure of a task.
-OWN_ERROR = re.compile(r" (ERROR|CRITICAL) (?!carrot\.tasks:)|^Traceback")
-FINAL = ("COMPLETED", "FAILED", "CANCELLED")
 
 
 class Command(BaseCommand):
@@ -54,13 +48,18 @@ class Command(BaseCommand):
     def handle(self, *args: Any, check: bool, port: int, **options: Any) -> None:
         catch_signals()
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
-        status, problems, staying = 0, [], False
+        problems: list[str] = []
+        status, staying = 0, False
         try:
             with ExitStack() as running:
                 try:
                     service, base, password, jobs = self._start(port, running)
                     if check:
-                        problems = self._check(service, base, password, jobs)
+                        inspection = Check(service, base, (USER, password), jobs)
+                        problems += inspection.tasks()
+                        problems += inspection.pages()
+                        problems += inspection.monitor()
+                        problems += inspection.daemon(MANAGE)
                     else:
                         self._show(base, password, jobs)
                         staying = True
@@ -71,7 +70,7 @@ class Command(BaseCommand):
                     self._say("Everything has ended.")
                     sys.exit(0 if staying else 130)
             if check:
-                status = self._verdict([*problems, *self._of_service(service)])
+                status = self._verdict([*problems, *inspection.service()])
         except DemoError as error:
             self._say(f"\nscripts/demo: {error}", sys.stderr)
             status = 1
@@ -91,6 +90,7 @@ class Command(BaseCommand):
             raise DemoError(str(error)) from None
         if not broker.is_database:
             _try_broker()
+        Daemon(MANAGE, settings.SITE).clear()  # of a check that was killed
         words = [str(MANAGE), "carrot", "--logfile", str(settings.SITE / "carrot.log"), "--loglevel", "INFO"]
         log = settings.SITE / "service.log"
         service = Child("service", [sys.executable, *words], env=os.environ, cwd=MANAGE.parent, log=log)
@@ -113,6 +113,7 @@ class Command(BaseCommand):
         self._say(f"""
     {base}{INDEX}
     user {USER}, password {password}
+    {base}{MONITOR} is the same on a site of its own, without the rest of the admin
 
 What to see there:
     {base}{TASKS}{long.pk}/change/
@@ -141,50 +142,9 @@ Ctrl+C ends everything.""")
 
     # -- checking -------------------------------------------------------------------------------------------------
 
-    def _check(self, service: Child, base: str, password: str, jobs: list[Job]) -> list[str]:
-        """Wait for every task, look at every page, print both; return what is wrong."""
-        rows = self._wait_ended(service, jobs)
-        lines, problems = [], []
-        for job in jobs:
-            row = rows[job.row.pk]
-            wrong = _what_is_wrong(job, row)
-            problems += [f"{_call(row)}: {wrong}"] if wrong else []
-            lines.append([row.task, _arguments(row), row.get_status_display(), _took(row), wrong or "as it should be"])
-        self._say(table("Tasks", ["task", "arguments", "status", "seconds", "result"], lines))
-        details = [Detail(pk=job.row.pk, name=job.row.task, shows=job.shows) for job in jobs]
-        failure = Detail(pk=jobs[-1].row.pk, name="fail_on_purpose", shows=(MISSING,))
-        lines = []
-        for visit in visit_all(base, USER, password, details, failure):
-            problems += [f"{visit.page.path} ({visit.what}): {visit.problem}"] if visit.problem else []
-            took = f"{visit.page.took * 1000:.0f}"
-            lines.append(
-                [visit.what, visit.page.path, str(visit.page.status), took, visit.problem or "as it should be"]
-            )
-        self._say(table("Pages", ["page", "path", "status", "ms", "result"], lines))
-        return problems
-
-    def _wait_ended(self, service: Child, jobs: list[Job]) -> dict[int, MessageLog]:
-        published = MessageLog.objects.filter(pk__in=[job.row.pk for job in jobs])
-        ends = time.monotonic() + WORK_PATIENCE
-        while published.exclude(status__in=FINAL).exists():
-            if service.status is not None:
-                raise DemoError(f"The service has ended with status {service.status}:\n{service.tail()}")
-            if time.monotonic() > ends:
-                break  # the table shows which did not end
-            time.sleep(LOOK)
-        return {row.pk: row for row in published}
-
-    def _of_service(self, service: Child) -> list[str]:
-        """What was wrong with the service in its whole life: how it ended, and errors it logged of itself."""
-        problems = [] if service.status == 0 else [f"the service ended with status {service.status}:\n{service.tail()}"]
-        return [
-            *problems,
-            *(f"the service logged: {line}" for line in service.output().splitlines() if OWN_ERROR.search(line)),
-        ]
-
     def _verdict(self, problems: list[str]) -> int:
         if not problems:
-            self._say("\nEvery task and every page is as it should be.")
+            self._say("\nEvery task, every page and every step is as it should be.")
             return 0
         self._say(f"\n{len(problems)} thing(s) are not as they should be:")
         for problem in problems[:SHOWN]:
@@ -228,26 +188,3 @@ def _wait_ready(service: Child) -> None:
         if service.status is not None or time.monotonic() > ends:
             raise DemoError(f"The service does not start; it says\n{service.tail()}")
         time.sleep(LOOK)
-
-
-def _what_is_wrong(job: Job, row: MessageLog) -> str:
-    if row.status != job.status:
-        return f"{row.status} instead of {job.status}: {row.exception or row.note or 'no reason is given'}"
-    if not job.is_right(row.output):
-        return f"its output is wrong: {row.output!r:.200}"
-    if len(row.log.splitlines()) < job.log_lines:
-        return f"its log has {len(row.log.splitlines())} of {job.log_lines} lines"
-    return ""
-
-
-def _arguments(row: MessageLog) -> str:
-    return ", ".join([*map(repr, row.positionals), *(f"{name}={value!r}" for name, value in row.keywords.items())])
-
-
-def _call(row: MessageLog) -> str:
-    return f"{row.task}({_arguments(row)})"
-
-
-def _took(row: MessageLog) -> str:
-    ended = row.completion_time or row.failure_time
-    return f"{(ended - row.start_time).total_seconds():.3f}" if ended and row.start_time else ""
