@@ -18,8 +18,8 @@ from carrot.board import Slot
 from carrot.brokers import Broker, Subscription
 from carrot.executor import Executor
 from carrot.models import MessageLog
+from carrot.models.claim import Claim, Held
 from carrot.models.message_log import RING_GRACE
-from carrot.models.transitions import Claim, Held
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from django.utils.module_loading import import_string
 from carrot import database
 from carrot.conf import QueueSettings
 from carrot.models import MessageLog
-from carrot.models.transitions import Outcome
+from carrot.models.claim import Outcome
 from carrot.serializers import BaseMessageSerializer, DefaultMessageSerializer
 from carrot.virtual_host import VirtualHost
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from carrot import clock
 from carrot.arguments import clean_text
-from carrot.models.transitions import Claim
+from carrot.models.claim import Claim
 
 
 class TaskLog:

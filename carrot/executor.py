@@ -24,7 +24,7 @@ from carrot.board import Slot
 from carrot.context import TaskContext, TaskLog, entered
 from carrot.database import TaskConnections, closing
 from carrot.models import Origin
-from carrot.models.transitions import Claim, Outcome
+from carrot.models.claim import Claim, Outcome
 
 logger = logging.getLogger(__name__)
 

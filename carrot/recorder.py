@@ -18,7 +18,7 @@ from django.db import Error as DatabaseFailure
 from carrot import clock, database
 from carrot.context import TaskContext
 from carrot.models import MessageLog
-from carrot.models.transitions import Held, Outcome
+from carrot.models.claim import Held, Outcome
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from carrot.consumer import make_consumer, record_failure
 from carrot.context import TaskContext, capture_logging
 from carrot.executor import Executor
 from carrot.models import WorkerProcess
-from carrot.models.transitions import Held, Outcome
+from carrot.models.claim import Held, Outcome
 from carrot.recorder import Recorder
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 from carrot import clock
 from carrot.message import uuid7
 from carrot.models import MessageLog, Status, WorkerProcess
-from carrot.models.transitions import Claim, Outcome
+from carrot.models.claim import Claim, Outcome
 
 ADD = "tests.app.tasks.add"
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeAlias
 from carrot.conf import QueueSettings
 from carrot.message import Message
 from carrot.models import MessageLog
-from carrot.models.transitions import Claim
+from carrot.models.claim import Claim
 from carrot.virtual_host import VirtualHost
 
 #: Makes a row, saved or not, of a message of another program; None where it is no task.

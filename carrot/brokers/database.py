@@ -16,7 +16,7 @@ from carrot.brokers.base import Adopt, Broker, Depth, Subscription
 from carrot.conf import QueueSettings
 from carrot.message import Message
 from carrot.models import MessageLog
-from carrot.models.transitions import Claim
+from carrot.models.claim import Claim
 
 #: Seconds between looks at a queue that just had work, and at one that has had none for a while.
 BUSY_LOOK = 0.01

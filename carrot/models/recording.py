@@ -9,7 +9,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 if TYPE_CHECKING:
-    from carrot.models.transitions import Outcome
+    from carrot.models.claim import Outcome
 
 #: The columns an outcome sets, with PostgreSQL's type for each.
 COLUMNS = {

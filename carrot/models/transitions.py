@@ -15,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import connections, models, router, transaction
 from django.db.models import Case, F, Q, Value, When
 
 from carrot import clock
+from carrot.models.claim import Claim, Outcome
 from carrot.models.returning import update_returning
 
 if TYPE_CHECKING:
@@ -30,40 +31,6 @@ if TYPE_CHECKING:
 #: A task that took its worker process with it so often is FAILED.
 MAX_CRASHES = 3
 WORKER_LOST = "worker lost"
-
-
-class Claim(NamedTuple):
-    """A row that is ours to run until its outcome is recorded: the columns a claim returns, in this order."""
-
-    id: int
-    uuid: UUID
-    fence: int
-    task: str
-    args: list[Any]
-    kwargs: dict[str, Any]
-    queue: str
-    origin: str
-    priority: int
-    tries: int
-    crashes: int
-    hand_backs: int
-
-
-#: A worker's memory of its claims, by id and fence: the row may be claimed again before the end of a claim is noted.
-Held: TypeAlias = dict[tuple[int, int], Claim]
-
-
-class Outcome(NamedTuple):
-    """What came of one attempt. Everything is storable text already: the recorder decides nothing."""
-
-    claim: Claim
-    status: str
-    start_time: datetime
-    end_time: datetime
-    output: str | None
-    log: str
-    exception: str
-    traceback: str
 
 
 class MessageLogQuerySet(models.QuerySet["MessageLog"]):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from carrot.brokers import make_broker
 from carrot.conf import QueueSettings
-from carrot.models.transitions import Claim
+from carrot.models.claim import Claim
 from tests.rows import new_worker
 from tests.servers.process import wait_until
 

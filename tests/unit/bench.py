@@ -7,7 +7,7 @@ from typing import Any
 
 from carrot.board import Board, Slot
 from carrot.executor import Executor
-from carrot.models.transitions import Outcome
+from carrot.models.claim import Outcome
 from tests.rows import unsaved_claim
 
 TIMEOUT = 10.0

@@ -9,7 +9,7 @@ from carrot.brokers.database import DatabaseBroker, DatabaseSubscription
 from carrot.claimer import Claimer, Lane
 from carrot.conf import get_queue
 from carrot.executor import Executor
-from carrot.models.transitions import Held, Outcome
+from carrot.models.claim import Held, Outcome
 from tests.rows import new_worker
 from tests.servers.process import wait_until
 

@@ -11,7 +11,8 @@ from django.db import OperationalError
 
 from carrot import claimer as module
 from carrot.models import MessageLog, Status
-from carrot.models.transitions import Claim, MessageLogQuerySet
+from carrot.models.claim import Claim
+from carrot.models.transitions import MessageLogQuerySet
 from carrot.services import publish_message
 from tests.marks import committing
 from tests.rows import ADD, claim_of, in_seconds, new_row, status_of

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, transaction
 
 from carrot.context import capture_logging
-from carrot.models.transitions import Claim
+from carrot.models.claim import Claim
 from tests.app.models import Effect
 from tests.marks import committing
 from tests.rows import ADD, unsaved_claim

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from carrot import operations
 from carrot.models import Attempt, MessageLog, Origin, Status
-from carrot.models.transitions import Claim
+from carrot.models.claim import Claim
 from tests.rows import claim_of, in_seconds, new_row, new_worker, outcome_of, status_of
 
 pytestmark = pytest.mark.django_db

@@ -12,7 +12,8 @@ from django.db import DataError, IntegrityError, OperationalError
 from carrot import recorder as module
 from carrot.context import TaskContext, TaskLog
 from carrot.models import MessageLog, Status
-from carrot.models.transitions import Claim, Held, MessageLogQuerySet, Outcome
+from carrot.models.claim import Claim, Held, Outcome
+from carrot.models.transitions import MessageLogQuerySet
 from carrot.recorder import Recorder
 from tests.marks import committing
 from tests.rows import claim_of, new_row, new_worker, outcome_of, status_of

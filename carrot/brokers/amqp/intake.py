@@ -21,8 +21,8 @@ from carrot.brokers.amqp.inbox import FOREIGN, MARKER, STRAY, TASK, Read, read
 from carrot.brokers.base import Adopt
 from carrot.conf import QueueSettings
 from carrot.models import Installation, MessageLog, Origin, Status, StrayMessage
+from carrot.models.claim import Claim
 from carrot.models.message_log import RING_GRACE
-from carrot.models.transitions import Claim
 
 logger = logging.getLogger(__name__)
 

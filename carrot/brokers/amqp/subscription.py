@@ -22,7 +22,7 @@ from carrot.brokers.amqp.topology import Dialogue, declare
 from carrot.brokers.base import Adopt, Subscription
 from carrot.conf import QueueSettings
 from carrot.exceptions import CarrotError
-from carrot.models.transitions import Claim
+from carrot.models.claim import Claim
 from carrot.virtual_host import VirtualHost
 
 logger = logging.getLogger(__name__)
