@@ -20,6 +20,19 @@ print(sys.version_info[1] + 1000 * all(found) if sys.version_info >= (3, 10) els
     fi
 }
 
+# Sets $newer to an interpreter >= 3.12, which Django 6 needs, on the PATH or among pyenv's; to nothing if there is none.
+find_newer_python() {
+    newer=
+    for minor in 20 19 18 17 16 15 14 13 12; do
+        for candidate in "python3.$minor" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3."$minor".*/bin/python3; do
+            if "$candidate" -c 'import venv, ensurepip' 2>/dev/null; then
+                newer=$(command -v "$candidate")
+                return
+            fi
+        done
+    done
+}
+
 # create_environment DIRECTORY: makes it with venv, or what else can; as root on Debian installs python3-venv.
 create_environment() {
     if "$python" -c 'import venv, ensurepip' 2>/dev/null; then
@@ -41,8 +54,8 @@ create_environment() {
     fi
 }
 
-# make_environment DIRECTORY REQUIREMENT [PYTHON]: sets $environment to an environment below DIRECTORY with REQUIREMENT
-# installed in editable form. One is made per interpreter and content of setup.py, and used again as long as they last.
+# make_environment DIRECTORY REQUIREMENT [PYTHON [CONSTRAINT]]: sets $environment to an environment below DIRECTORY with
+# REQUIREMENT installed in editable form, and CONSTRAINT (such as "Django<6") beside it. One is made per interpreter and content of setup.py, and used again as long as they last.
 make_environment() {
     python=${3:-}
     if [ -z "$python" ]; then
@@ -51,12 +64,12 @@ make_environment() {
     key=$("$python" -c '
 import hashlib, sys
 content = open("setup.py", "rb").read() + repr([sys.version, sys.executable, *sys.argv]).encode()
-print("python%d.%d-%s" % (*sys.version_info[:2], hashlib.sha256(content).hexdigest()[:10]))' "$2" "$PWD")
+print("python%d.%d-%s" % (*sys.version_info[:2], hashlib.sha256(content).hexdigest()[:10]))' "$2" "$PWD" "${4:-}")
     environment=$PWD/$1/$key
     if [ ! -e "$environment/complete" ]; then
         echo "Making the environment $1/$key with $python ($("$python" -V)) ..."
         create_environment "$environment"
-        "$environment/bin/python" -m pip install -qq --disable-pip-version-check --editable "$2"
+        "$environment/bin/python" -m pip install -qq --disable-pip-version-check --editable "$2" ${4:+"$4"}
         touch "$environment/complete"
     else
         echo "Using the environment $1/$key"

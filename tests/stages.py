@@ -47,6 +47,7 @@ def main() -> int:
     """Run the stages; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/test", add_help=False)
     parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--newest", help="the Python of an environment with the newest Django")
     options, pytest_arguments = parser.parse_known_args()
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: it is ignored in what a script starts with "&"
         signal.signal(number, _interrupt)
@@ -56,6 +57,8 @@ def main() -> int:
         run_static_checks(tally)
         with servers(browser=not options.fast) as env:
             run_tests(tally, options.fast, pytest_arguments, env)
+            if options.newest:
+                run_newest(tally, options.newest, env)
     except ServerError as error:
         print(error, file=sys.stderr)
         tally.note("servers", failed=1)
@@ -97,14 +100,28 @@ def run_tests(tally: Tally, fast: bool, arguments: list[str], env: Mapping[str, 
         marks = ["-m", " and ".join(left_out)] if left_out else []
         if fast and number and not arguments:
             marks.append("tests/unit/models")
-        with tempfile.TemporaryDirectory() as directory:
-            report = Path(directory) / "report.xml"
-            command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *marks, *arguments]
-            done = run(f"tests on {name}", command, {**env, "CARROT_TEST_DATABASE": database})
-            counts = _counts(report)
-        if done and not counts["failed"] and not (done == NO_TESTS_COLLECTED and arguments):
-            counts["failed"] = 1  # pytest itself failed
-        tally.note(f"tests on {name}", **counts)
+        run_pytest(tally, f"tests on {name}", sys.executable, [*marks, *arguments], env, database)
+
+
+def run_newest(tally: Tally, python: str, env: Mapping[str, str]) -> None:
+    """Run the units and the monitor with the newest Django, on both databases."""
+    for name, database in [("SQLite", "sqlite"), ("PostgreSQL", "postgresql")]:
+        arguments = ["-m", "not slow and not acceptance", "tests/unit", "tests/admin"]
+        run_pytest(tally, f"newest Django on {name}", python, arguments, env, database)
+
+
+def run_pytest(
+    tally: Tally, stage: str, python: str, arguments: list[str], env: Mapping[str, str], database: str
+) -> None:
+    """Run pytest once, and note what it counted."""
+    with tempfile.TemporaryDirectory() as directory:
+        report = Path(directory) / "report.xml"
+        command = [python, "-m", "pytest", f"--junitxml={report}", *arguments]
+        done = run(stage, command, {**env, "CARROT_TEST_DATABASE": database})
+        counts = _counts(report)
+    if done and not counts["failed"] and not (done == NO_TESTS_COLLECTED and arguments):
+        counts["failed"] = 1  # pytest itself failed
+    tally.note(stage, **counts)
 
 
 @contextmanager
