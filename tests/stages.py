@@ -13,17 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from tests import suites
 from tests.servers import PostgreSQL, RabbitMQ, ServerError, ensure_installed
 from tests.servers.places import new_place, remove_place
-
-NO_TESTS_COLLECTED = 5  # pytest's exit code
+from tests.suites import headline
 
 
 @dataclass(kw_only=True)
@@ -56,9 +55,9 @@ def main() -> int:
     try:
         run_static_checks(tally)
         with servers(browser=not options.fast) as env:
-            run_tests(tally, options.fast, pytest_arguments, env)
-            if options.newest:
-                run_newest(tally, options.newest, env)
+            chosen = suites.suites(fast=options.fast, newest=options.newest, arguments=pytest_arguments)
+            for name, counts in suites.run(chosen, env):
+                tally.note(name, **counts)
     except ServerError as error:
         print(error, file=sys.stderr)
         tally.note("servers", failed=1)
@@ -88,40 +87,6 @@ def run_static_checks(tally: Tally) -> None:
         for stage, command in checks.items():
             done = run(stage, command, env)
             tally.note(stage, passed=int(done == 0), failed=int(done != 0))
-
-
-def run_tests(tally: Tally, fast: bool, arguments: list[str], env: Mapping[str, str]) -> None:
-    """Run pytest on both databases; tests that choose their database themselves only in the first run.
-
-    ``fast``: no real processes, nothing slow, and on PostgreSQL only what depends on the database most: the models.
-    """
-    for number, (name, database) in enumerate([("SQLite", "sqlite"), ("PostgreSQL", "postgresql")]):
-        left_out = (["not slow"] if fast else []) + (["not acceptance"] if fast or number else [])
-        marks = ["-m", " and ".join(left_out)] if left_out else []
-        if fast and number and not arguments:
-            marks.append("tests/unit/models")
-        run_pytest(tally, f"tests on {name}", sys.executable, [*marks, *arguments], env, database)
-
-
-def run_newest(tally: Tally, python: str, env: Mapping[str, str]) -> None:
-    """Run the units and the monitor with the newest Django, on both databases."""
-    for name, database in [("SQLite", "sqlite"), ("PostgreSQL", "postgresql")]:
-        arguments = ["-m", "not slow and not acceptance", "tests/unit", "tests/admin"]
-        run_pytest(tally, f"newest Django on {name}", python, arguments, env, database)
-
-
-def run_pytest(
-    tally: Tally, stage: str, python: str, arguments: list[str], env: Mapping[str, str], database: str
-) -> None:
-    """Run pytest once, and note what it counted."""
-    with tempfile.TemporaryDirectory() as directory:
-        report = Path(directory) / "report.xml"
-        command = [python, "-m", "pytest", f"--junitxml={report}", *arguments]
-        done = run(stage, command, {**env, "CARROT_TEST_DATABASE": database})
-        counts = _counts(report)
-    if done and not counts["failed"] and not (done == NO_TESTS_COLLECTED and arguments):
-        counts["failed"] = 1  # pytest itself failed
-    tally.note(stage, **counts)
 
 
 @contextmanager
@@ -162,24 +127,6 @@ def run(stage: str, command: list[str] | list[str | Path], env: Mapping[str, str
             except subprocess.TimeoutExpired:
                 child.kill()
             raise
-
-
-def headline(text: str) -> None:
-    print(f"\n── {text} ", flush=True)
-
-
-def _counts(report: Path) -> dict[str, int]:
-    """Return the counts of pytest's JUnit report; zeros if pytest got nowhere."""
-    counts = {"passed": 0, "failed": 0, "skipped": 0}
-    if not report.exists():
-        return counts
-    for suite in ElementTree.parse(report).iter("testsuite"):
-        failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
-        skipped = int(suite.get("skipped", 0))
-        counts["failed"] += failed
-        counts["skipped"] += skipped
-        counts["passed"] += int(suite.get("tests", 0)) - failed - skipped
-    return counts
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
 import signal
 import socket
 import stat
@@ -348,7 +349,7 @@ def test_it_is_detached_with_the_umask_and_the_directory_that_were_promised(daem
 def _start_by(daemon: Daemon, code: str, **how: Any) -> str:
     """Run ``code`` in a shell, where ``"$@"`` is the command line of a start; return what it wrote into ``$OUT``."""
     words = [sys.executable, "-m", "django", "carrot_daemon", "start", "-p", "carrot.pid", "-l", "carrot.log"]
-    script = f"set -- {' '.join(words)}\n{code}"
+    script = f"set -- {shlex.join(words)}\n{code}"
     output = daemon.site.directory / "start.out"
     env = {**daemon.site.env, "OUT": str(output)}
     subprocess.run(["sh", "-c", script], env=env, cwd=daemon.site.directory, check=True, timeout=60, **how)

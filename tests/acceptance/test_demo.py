@@ -91,6 +91,7 @@ class Run:
                 process.kill()
             self._process.poll()
             time.sleep(0.02)
+        self._process.wait(10.0)
 
 
 Demo = Callable[..., Run]

@@ -1,0 +1,119 @@
+"""The pytest runs of ``scripts/test``, two at a time: most of the tests with real processes wait for something."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+AT_ONCE = 2
+NO_TESTS_COLLECTED = 5  # pytest's exit code
+
+#: They stop and crash servers, so they have servers of their own, which their fixtures start.
+FAULTS = "tests/acceptance/test_faults_*.py"
+
+
+@dataclass(kw_only=True)
+class Suite:
+    """One run of pytest."""
+
+    name: str
+    arguments: Sequence[str]
+    database: str = "sqlite"
+    python: str = sys.executable
+    own_servers: bool = False
+    #: Made by ``start``.
+    directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="carrot-suite-")))
+
+    def start(self, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Begin the run, its output into a file."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CARROT_", "DJANGO_"))}
+        servers = {} if self.own_servers else dict(env)
+        command = [self.python, "-m", "pytest", f"--junitxml={self.directory / 'report.xml'}", *self.arguments]
+        headline(f"{self.name} begins: {shlex.join([Path(self.python).name, *command[1:]])}")
+        with open(self.directory / "output", "wb") as output:
+            return subprocess.Popen(
+                command, env={**kept, **servers, "CARROT_TEST_DATABASE": self.database}, stdout=output, stderr=output
+            )
+
+    def report(self, code: int) -> dict[str, int]:
+        """Print the output of the ended run; return its counts."""
+        headline(self.name)
+        print((self.directory / "output").read_text(errors="replace"), flush=True)
+        counts = {"passed": 0, "failed": 0, "skipped": 0}
+        report = self.directory / "report.xml"
+        for suite in ElementTree.parse(report).iter("testsuite") if report.exists() else ():
+            failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+            skipped = int(suite.get("skipped", 0))
+            counts["failed"] += failed
+            counts["skipped"] += skipped
+            counts["passed"] += int(suite.get("tests", 0)) - failed - skipped
+        if code and not counts["failed"] and code != NO_TESTS_COLLECTED:
+            counts["failed"] = 1  # pytest itself failed
+        return counts
+
+
+def suites(*, fast: bool, newest: str | None, arguments: list[str]) -> list[Suite]:
+    """The runs to make, the longest first.
+
+    ``fast``: no real processes, nothing slow, and on PostgreSQL only what depends on the database most: the models.
+    ``arguments``: pytest's; then only what they choose is run, on both databases.
+    """
+    if arguments:
+        return [
+            Suite(name="tests on SQLite", arguments=arguments),
+            Suite(name="tests on PostgreSQL", arguments=["-m", "not acceptance", *arguments], database="postgresql"),
+        ]
+    if fast:
+        quick = ["-m", "not slow and not acceptance"]
+        return [
+            Suite(name="tests on SQLite", arguments=quick),
+            Suite(name="models on PostgreSQL", arguments=[*quick, "tests/unit/models"], database="postgresql"),
+        ]
+    runs = [
+        Suite(name="faults", arguments=[str(path) for path in sorted(Path().glob(FAULTS))], own_servers=True),
+        Suite(name="real processes", arguments=["-m", "acceptance", f"--ignore-glob=*/{Path(FAULTS).name}"]),
+        Suite(name="tests on SQLite", arguments=["-m", "not acceptance"]),
+        Suite(name="tests on PostgreSQL", arguments=["-m", "not acceptance"], database="postgresql"),
+    ]
+    for name, database in [("SQLite", "sqlite"), ("PostgreSQL", "postgresql")] if newest else []:
+        chosen = ["-m", "not slow and not acceptance", "tests/unit", "tests/admin"]
+        runs.append(
+            Suite(name=f"newest Django on {name}", arguments=chosen, database=database, python=newest or sys.executable)
+        )
+    return runs
+
+
+def run(waiting: list[Suite], env: Mapping[str, str]) -> Iterator[tuple[str, dict[str, int]]]:
+    """Run them all; yields the name and the counts of each as it ends."""
+    waiting = list(waiting)
+    running: dict[subprocess.Popen[bytes], Suite] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < AT_ONCE:
+                suite = waiting.pop(0)
+                running[suite.start(env)] = suite
+            for child in [child for child in running if child.poll() is not None]:
+                suite = running.pop(child)
+                yield suite.name, suite.report(child.returncode)
+            time.sleep(0.2)
+    finally:
+        for child in running:
+            child.send_signal(signal.SIGINT)  # pytest then ends what its tests have started
+        for child in running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(30.0)
+            child.kill()
+
+
+def headline(text: str) -> None:
+    print(f"\n── {text} ", flush=True)
