@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Sequence
 
@@ -22,7 +23,7 @@ from carrot.conf import CarrotSettings, QueueSettings
 from carrot.exceptions import ServiceError
 from carrot.leases import Leases, Reaper, Undertaker
 from carrot.loops import Loop
-from carrot.models import MessageLog
+from carrot.models import MessageLog, WorkerProcess
 from carrot.reconciler import Reconciler
 from carrot.relay import Relay
 from carrot.retention import Janitor
@@ -70,6 +71,7 @@ class Maintenance:
         except ServiceError as error:
             report(str(error))
             return EXIT_BROKEN
+        self._tell_of_others()
         database.close()  # of the main thread, which needs it no more
         leases = Leases(self._board, self._settings)
         loops: list[Loop] = [
@@ -92,6 +94,15 @@ class Maintenance:
             return self._watch(loops)
         finally:
             publisher.close(2.0)
+
+    def _tell_of_others(self) -> None:
+        """Several services share the work well; one that nobody remembers is worth a word."""
+        others = WorkerProcess.objects.alive().exclude(host=socket.gethostname(), service_pid=self._parent)
+        if names := ", ".join(map(str, others.order_by("-pk")[:5])):
+            logger.warning(
+                "Another carrot service runs on this database, or did a moment ago (workers %s). They share the work.",
+                names,
+            )
 
     def _watch(self, loops: Sequence[Loop]) -> int:
         awake = clock.Awake()

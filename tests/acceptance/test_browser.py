@@ -249,4 +249,17 @@ def test_a_person_finds_a_failure_mends_it_and_schedules_a_task(site: Project, p
     expect(page.locator(".messagelist")).to_contain_text("was published")
     person.look("schedule-run-now")
 
+    # what happens is seen without touching anything, but not under somebody's hands
+    person.visit("/admin/carrot/failedtask/")
+    expect(page.get_by_label("Refresh every ten seconds")).to_be_checked()
+    site.publish("tests.app.tasks.fail", "seen by itself")
+    expect(page.locator("#content")).to_contain_text("seen by itself", timeout=30_000)
+    person.look("failed-refreshed")
+    page.locator("input.action-select").first.check()
+    site.publish("tests.app.tasks.fail", "while a row is ticked")
+    site.wait_until("SELECT count(*) = 2 FROM carrot_messagelog WHERE status = 'FAILED'")
+    page.wait_for_timeout(13_000)  # what must not happen within ten seconds takes as long to be seen
+    expect(page.locator("#content")).not_to_contain_text("while a row is ticked")
+    expect(page.locator("input.action-select").first).to_be_checked()
+
     assert not person.complaints, "\n".join(person.complaints)

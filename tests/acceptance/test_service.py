@@ -216,9 +216,11 @@ def runs_a_task(site: Project, *words: str) -> None:
 
 def test_a_second_service_shares_the_work_of_the_first(project: ProjectFactory) -> None:
     site = project(database="postgresql", broker="amqp")
-    services = [site.service(), site.service("--processes", "2")]
-    for service in services:
-        service.wait_ready()
+    services = [site.service()]
+    services[0].wait_ready()
+    services.append(site.service("--processes", "2"))
+    services[1].wait_ready()
+    assert ["Another carrot service runs on this database" in each.output() for each in services] == [False, True]
     site.python(
         "from carrot.utilities import create_message, publish_many\n"
         "publish_many(create_message('tests.app.tasks.record_effect', None, 0, (str(n),)) for n in range(40))"
