@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,6 +58,7 @@ class Suite:
             counts["failed"] += failed
             counts["skipped"] += skipped
             counts["passed"] += int(suite.get("tests", 0)) - failed - skipped
+        shutil.rmtree(self.directory)
         if code and not counts["failed"] and code != NO_TESTS_COLLECTED:
             counts["failed"] = 1  # pytest itself failed
         return counts
