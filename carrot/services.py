@@ -24,9 +24,6 @@ from carrot.models.slots import MAX_NAME, parse_interval
 from carrot.not_json import bad_text, short
 from carrot.signatures import signature_of
 
-#: Rows written with one statement.
-BATCH = 500
-
 #: Parameters of :func:`create_scheduled_task` that hide parameters of the task of the same name.
 SCHEDULE_PARAMETERS = ("task", "interval", "task_name", "queue", "update")
 
@@ -105,7 +102,7 @@ def _message(
 def publish(message: Message) -> MessageLog:
     """Writes the row of ``message``; rings it on commit. See :func:`publish_message`."""
     row = _row(message)
-    insert(row, router.db_for_write(MessageLog))
+    insert([row], router.db_for_write(MessageLog))
     ring_on_commit(_due([row], [message]))
     return row
 
@@ -119,7 +116,7 @@ def publish_many(messages: Iterable[Message]) -> list[MessageLog]:
     rows = [_row(message) for message in messages]
     alias = router.db_for_write(MessageLog)
     with transaction.atomic(using=alias):
-        MessageLog.objects.using(alias).bulk_create(rows, batch_size=BATCH)
+        insert(rows, alias)
         ring_on_commit(_due(rows, messages))
     return rows
 

@@ -1,4 +1,4 @@
-"""INSERT of one task, as cheap as it can be made: this is what a web request waits for.
+"""INSERT of tasks, as cheap as it can be made: this is what a web request waits for.
 
 ``Model.save()`` compiles the statement anew each time, which costs more than PostgreSQL needs to execute it. Here it is
 compiled once a database, with the columns that are the same for every new task written into it.
@@ -6,6 +6,7 @@ compiled once a database, with the columns that are the same for every new task 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -33,31 +34,51 @@ VARYING = (
 )
 
 
-def insert(row: MessageLog, alias: str) -> None:
-    """Inserts ``row``, made by ``MessageLog.from_message``, and gives it its primary key.
+#: Rows inserted with one statement.
+BATCH = 500
 
-    In the caller's transaction if there is one; an error marks that for rollback, as ``save()`` does. Sends no signals.
+
+def insert(rows: Sequence[MessageLog], alias: str) -> None:
+    """Inserts ``rows``, made by ``MessageLog.from_message``, and gives them their primary keys, where the database
+    tells.
+
+    In the caller's transaction if there is one; an error marks that for rollback, as ``save()`` does. Several
+    statements are all or none only inside ``atomic``. Sends no signals.
     """
     connection = connections[alias]
-    sql, fields, returning = _statement(type(row), alias)
-    params = [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
-    with transaction.mark_for_rollback_on_error(using=alias), connection.cursor() as cursor:
-        cursor.execute(sql, params)
-        row.pk = cursor.fetchone()[0] if returning else connection.ops.last_insert_id(cursor, row._meta.db_table, "id")
-    row._state.adding, row._state.db = False, alias
+    for start in range(0, len(rows), _batch_size(alias)):
+        some = rows[start : start + _batch_size(alias)]
+        sql, values, tail, fields = _statement(type(some[0]), alias)
+        params = [field.get_db_prep_save(getattr(row, field.attname), connection) for row in some for field in fields]
+        with transaction.mark_for_rollback_on_error(using=alias), connection.cursor() as cursor:
+            cursor.execute(f"{sql} {', '.join([values] * len(some))}{tail}", params)
+            if tail:
+                keys = [key for (key,) in cursor.fetchall()]
+            else:  # MySQL tells only the key of a single row
+                keys = [connection.ops.last_insert_id(cursor, some[0]._meta.db_table, "id")] if len(some) == 1 else []
+        for row in some:
+            row._state.adding, row._state.db = False, alias
+        for row, key in zip(some, keys, strict=False):
+            row.pk = key
+
+
+def _batch_size(alias: str) -> int:
+    limit = connections[alias].features.max_query_params
+    return min(BATCH, limit // len(VARYING)) if limit else BATCH
 
 
 @lru_cache(maxsize=16)
-def _statement(model: type[models.Model], alias: str) -> tuple[str, list[Any], bool]:
+def _statement(model: type[models.Model], alias: str) -> tuple[str, str, str, list[Any]]:
+    """The statement up to VALUES, the values of one row, what follows the values, and the fields that vary."""
     connection = connections[alias]
     quote = connection.ops.quote_name
     fields: list[Any] = [model._meta.get_field(name) for name in VARYING]
     fixed = [field for field in model._meta.concrete_fields if not field.primary_key and field.name not in VARYING]
     columns = ", ".join(quote(str(field.column)) for field in [*fields, *fixed])
     values = ", ".join(["%s"] * len(fields) + [_literal(field) for field in fixed])
-    returning = bool(connection.features.can_return_columns_from_insert)
-    tail = f" RETURNING {quote('id')}" if returning else ""
-    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({values}){tail}", fields, returning  # noqa: S608
+    tail = f" RETURNING {quote('id')}" if connection.features.can_return_columns_from_insert else ""
+    sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES"
+    return sql, f"({values})", tail, fields
 
 
 def _literal(field: Any) -> str:

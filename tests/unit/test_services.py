@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, connections, transaction
 
-from carrot import publisher, services, task
+from carrot import publisher, task
 from carrot.exceptions import InvalidArguments, UnknownQueue
 from carrot.message import Message
-from carrot.models import MessageLog, Status
+from carrot.models import MessageLog, Status, insertion
 from carrot.services import create_message, publish_many, publish_message
 from tests.marks import committing
 from tests.rows import ADD
@@ -175,7 +175,7 @@ def test_a_delayed_message_is_not_rung_now(rung: list[Message]) -> None:
 def test_many_are_published_in_order_with_a_statement_for_hundreds(
     rung: list[Message], monkeypatch: pytest.MonkeyPatch, django_assert_max_num_queries: Any
 ) -> None:
-    monkeypatch.setattr(services, "BATCH", 40)
+    monkeypatch.setattr(insertion, "BATCH", 40)
     messages = [create_message(ADD, "default", task_args=(number, 0)) for number in range(100)]
     with django_assert_max_num_queries(3 + 2 + 2):  # BEGIN and COMMIT are counted on some versions
         rows = publish_many(iter(messages))
@@ -187,7 +187,7 @@ def test_many_are_published_in_order_with_a_statement_for_hundreds(
 
 @committing
 def test_of_many_all_are_published_or_none(rung: list[Message], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "BATCH", 2)
+    monkeypatch.setattr(insertion, "BATCH", 2)
     message = create_message(ADD, "default", task_args=(1, 2))
     others = [create_message(ADD, "default", task_args=(1, 2)) for _ in range(3)]
     with pytest.raises(IntegrityError):
