@@ -48,10 +48,16 @@ def insert(rows: Sequence[MessageLog], alias: str) -> None:
     connection = connections[alias]
     for start in range(0, len(rows), _batch_size(alias)):
         some = rows[start : start + _batch_size(alias)]
-        sql, values, tail, fields = _statement(type(some[0]), alias)
-        params = [field.get_db_prep_save(getattr(row, field.attname), connection) for row in some for field in fields]
+        sql, values, arrays, tail, fields = _statement(type(some[0]), alias)
+        columns = [
+            [field.get_db_prep_save(getattr(row, field.attname), connection) for row in some] for field in fields
+        ]
         with transaction.mark_for_rollback_on_error(using=alias), connection.cursor() as cursor:
-            cursor.execute(f"{sql} {', '.join([values] * len(some))}{tail}", params)
+            if arrays and len(some) > 1:  # a parameter a column, not one a value: thousands take the driver long
+                cursor.execute(f"{sql} {arrays}{tail}", columns)
+            else:
+                params = [value for row in zip(*columns, strict=True) for value in row]
+                cursor.execute(f"{sql} VALUES {', '.join([values] * len(some))}{tail}", params)
             if tail:
                 keys = [key for (key,) in cursor.fetchall()]
             else:  # MySQL tells only the key of a single row
@@ -68,17 +74,23 @@ def _batch_size(alias: str) -> int:
 
 
 @lru_cache(maxsize=16)
-def _statement(model: type[models.Model], alias: str) -> tuple[str, str, str, list[Any]]:
-    """The statement up to VALUES, the values of one row, what follows the values, and the fields that vary."""
+def _statement(model: type[models.Model], alias: str) -> tuple[str, str, str, str, list[Any]]:
+    """The statement up to its rows, the values of one row, PostgreSQL's rows from arrays, what follows the rows, and
+    the fields that vary."""
     connection = connections[alias]
     quote = connection.ops.quote_name
     fields: list[Any] = [model._meta.get_field(name) for name in VARYING]
     fixed = [field for field in model._meta.concrete_fields if not field.primary_key and field.name not in VARYING]
     columns = ", ".join(quote(str(field.column)) for field in [*fields, *fixed])
-    values = ", ".join(["%s"] * len(fields) + [_literal(field) for field in fixed])
+    literals = [_literal(field) for field in fixed]
+    values = ", ".join(["%s"] * len(fields) + literals)
+    arrays = ""
+    if connection.vendor == "postgresql":
+        unnest = ", ".join(f"%s::{field.db_type(connection)}[]" for field in fields)
+        arrays = f"SELECT u.*, {', '.join(literals)} FROM unnest({unnest}) AS u"  # noqa: S608
     tail = f" RETURNING {quote('id')}" if connection.features.can_return_columns_from_insert else ""
-    sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES"
-    return sql, f"({values})", tail, fields
+    sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns})"
+    return sql, f"({values})", arrays, tail, fields
 
 
 def _literal(field: Any) -> str:
