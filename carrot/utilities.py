@@ -1,6 +1,7 @@
 """Front door: the functions that projects import."""
 
 from carrot.conf import get_host_from_name
+from carrot.operations import purge_queue, requeue_all
 from carrot.registry import validate_task
 from carrot.services import create_message, create_scheduled_task, publish_many, publish_message
 
@@ -10,5 +11,7 @@ __all__ = [
     "get_host_from_name",
     "publish_many",
     "publish_message",
+    "purge_queue",
+    "requeue_all",
     "validate_task",
 ]

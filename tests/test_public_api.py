@@ -28,6 +28,18 @@ SIGNATURES = {
     ),
     "carrot.utilities.validate_task": "(task)",
     "carrot.utilities.get_host_from_name": "(name)",
+    "carrot.utilities.purge_queue": "(name=None)",
+    "carrot.utilities.requeue_all": "()",
+    "carrot.utilities.create_scheduled_task": "(task, interval, task_name=None, queue=None, *, update=False, **kwargs)",
+    "carrot.consumer.Consumer": (
+        "(host, queue, logger, name, durable=True, queue_arguments=None, exchange_arguments=None)"
+    ),
+    "carrot.consumer.Consumer.get_task_type": "(self, properties, body)",
+    "carrot.consumer.Consumer.get_message_log": "(self, properties, body)",
+    "carrot.consumer.Consumer.add_failure_callback": "(self, cb)",
+    "carrot.consumer.Consumer.fail": "(self, log, err)",
+    "carrot.models.MessageLog.requeue": "(self)",
+    "carrot.models.ScheduledTask.publish": "(self, priority=0)",
     "carrot.objects.VirtualHost": (
         "(url=None, host='localhost', name='%2f', port=5672, username='guest', password='guest', secure=False)"
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,23 @@ def test_messages_of_other_programs_become_tasks_once(project: Any, database: An
         "get_message_log() raised ValueError: a body that is broken",
         "the consumer's get_message_log() made no task of it",
     ]
+
+
+def test_queues_live_on_several_virtual_hosts_and_on_the_embedded_broker(project: Any, rabbitmq: Any) -> None:
+    site = project(database="postgresql", broker="amqp")
+    name = f"far-{uuid.uuid4().hex[:8]}"
+    far = rabbitmq.add_vhost(name)
+    try:
+        site.configure(
+            queues=[{"name": "default"}, {"name": "far", "host": far}, {"name": "near", "host": "database://"}]
+        )
+        site.service().wait_ready()
+        for queue in ("default", "far", "near"):
+            site.publish("tests.app.tasks.add", 1, 2, queue=queue)
+        site.wait_until("SELECT count(*) = 3 FROM carrot_messagelog WHERE status = 'COMPLETED'")
+        brokers = {row["queue"]: row["broker"] for row in site.sql("SELECT queue, broker FROM carrot_messagelog")}
+        assert brokers["near"] == "database://"
+        assert brokers["far"].endswith(name)
+        assert brokers["default"] not in (brokers["far"], brokers["near"])
+    finally:
+        rabbitmq.delete_vhost(name)
