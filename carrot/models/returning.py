@@ -8,6 +8,8 @@ from typing import Any
 
 from django.db import connections, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import F
+from django.db.models.lookups import In
 from django.db.models.sql import UpdateQuery
 
 
@@ -39,10 +41,23 @@ def update_returning(
             if not keys or not (changed.filter(only_if) if only_if is not None else changed).update(**values):
                 return []
             return list(model._base_manager.using(alias).filter(pk__in=keys).values_list(*names))
-        targets = model._base_manager.using(alias).filter(pk__in=rows.values("pk"))
+        targets = model._base_manager.using(alias).filter(_ReadOnce(F("pk"), rows.values("pk")))
         if only_if is not None:
             targets = targets.filter(only_if)
         return _update(connection, targets, values, names)
+
+
+class _ReadOnce(In):
+    """``pk IN (subquery)``, and surely the same rows however often PostgreSQL looks.
+
+    Its planner may run the subquery of an IN once for each row of the table: after the first row changed, a slice then
+    yields the next ones, until all are changed. An array is made once.
+    """
+
+    def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
+        left, left_params = self.process_lhs(compiler, connection)
+        right, right_params = self.process_rhs(compiler, connection)
+        return f"{left} = ANY(ARRAY{right})", [*left_params, *right_params]
 
 
 def _has_returning(connection: BaseDatabaseWrapper) -> bool:
