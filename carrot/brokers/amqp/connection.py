@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import socket
 import ssl
 import threading
@@ -108,6 +109,18 @@ class JoinedConnection(pika.SelectConnection):  # type: ignore[misc]  # pika has
     """
 
     _gathered: list[bytes] | None = None
+
+    @property
+    def server(self) -> str:
+        """What the server calls itself: ``RabbitMQ 3.10.8``."""
+        properties = self.server_properties or {}
+        return f"{properties.get('product', 'AMQP server')} {properties.get('version', '')}".strip()
+
+    @property
+    def major_version(self) -> int:
+        """Of the server; 0 where it does not say."""
+        found = re.match(r"\d+", str((self.server_properties or {}).get("version", "")))
+        return int(found.group()) if found else 0
 
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
         if self._gathered is None:
@@ -215,8 +228,7 @@ class ConnectionThread(threading.Thread):
             self._gone(explain(error))
 
     def _on_open(self, connection: Any) -> None:
-        properties = connection.server_properties or {}
-        self.server = f"{properties.get('product', 'AMQP server')} {properties.get('version', '')}".strip()
+        self.server = connection.server
         if self.error not in ("", "not connected yet"):
             logger.warning("Connected to %s again (%s).", self.host, self.purpose)
         self._connection, self.error, self._delay = connection, "", FIRST_DELAY

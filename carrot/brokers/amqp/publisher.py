@@ -190,7 +190,7 @@ class AmqpPublisher(ConnectionThread):
         """Looks a target up, once for each connection (and again while it is not fit for use)."""
         self._targets[target] = None
         assert self._connection is not None
-        Dialogue(self._connection, _prepare(*target), partial(self._found, target))
+        Dialogue(self._connection, _prepare(*target, self._connection.major_version), partial(self._found, target))
 
     def _found(self, target: tuple[str, str], _value: None, error: CarrotError | None) -> None:
         self._targets[target] = str(error) if error else ""
@@ -264,9 +264,9 @@ class AmqpPublisher(ConnectionThread):
                 self._settled.notify_all()
 
 
-def _prepare(queue_name: str, exchange: str) -> Steps[None]:
+def _prepare(queue_name: str, exchange: str, major_version: int) -> Steps[None]:
     queue = get_queue(queue_name)
-    yield from declare(queue)
+    yield from declare(queue, major_version)
     if exchange != queue.name:
         yield from find_exchange(exchange)
 

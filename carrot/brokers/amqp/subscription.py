@@ -139,7 +139,7 @@ class AmqpSubscription(Subscription):
 
     def start(self, connection: JoinedConnection) -> None:
         """Declares the queue and begins to consume; tried again until it works."""
-        Dialogue(connection, declare(self.queue), partial(self._declared, connection))
+        Dialogue(connection, declare(self.queue, connection.major_version), partial(self._declared, connection))
 
     def _declared(self, connection: JoinedConnection, _value: None, error: CarrotError | None) -> None:
         if not connection.is_open:

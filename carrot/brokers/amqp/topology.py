@@ -14,6 +14,9 @@ from carrot.exceptions import BrokerError, BrokerRefused, BrokerUnreachable, Car
 
 T = TypeVar("T")
 NOT_FOUND = 404
+#: RabbitMQ 4.0 drops a message of a quorum queue that was delivered 20 times, unless its limit is -1. Before, there was
+#: no limit unless one was set, and -1 was one: a message handed back once was dropped.
+NO_LIMIT_SINCE = 4
 
 
 class Step(NamedTuple):
@@ -110,9 +113,10 @@ def purge(queue: QueueSettings) -> Steps[int]:
     return int(answer.method.message_count)
 
 
-def declare(queue: QueueSettings) -> Steps[None]:
+def declare(queue: QueueSettings, major_version: int) -> Steps[None]:
     """Makes sure the queue exists, and the exchange of its own name that is bound to it, as in 1.x.
 
+    ``major_version`` is that of the server.
     What exists is used as it is: arguments of a queue cannot be changed, and declaring it with others is an error.
     """
     try:
@@ -122,9 +126,9 @@ def declare(queue: QueueSettings) -> Steps[None]:
             raise
         arguments = {"x-max-priority": get_settings().max_priority, **queue.queue_arguments}
         if arguments.get("x-queue-type") == "quorum":
-            # A quorum queue has no such argument, and from RabbitMQ 4.0 on it drops a message delivered 20 times.
-            arguments.pop("x-max-priority", None)
-            arguments.setdefault("x-delivery-limit", -1)
+            arguments.pop("x-max-priority", None)  # a quorum queue has no such argument
+            if major_version >= NO_LIMIT_SINCE:
+                arguments.setdefault("x-delivery-limit", -1)
         yield Step("queue_declare", {"queue": queue.name, "durable": queue.durable, "arguments": arguments})
     try:
         yield Step("exchange_declare", {"exchange": queue.name, "passive": True})
