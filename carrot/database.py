@@ -95,6 +95,29 @@ def close_one(connection: BaseDatabaseWrapper) -> None:
     connection.close()
 
 
+def broke_off(error: BaseException, alias: str, session: object) -> bool:
+    """Whether the database, and not the code, ended a transaction that raised ``error``, so that another try may well
+    succeed.
+
+    A lost connection; a deadlock or a serialization failure (SQL's class 40, MySQL's 1213 and 1205); SQLite's one lock.
+    ``session`` is the driver's connection in which the transaction began; None: there was none to be had.
+    """
+    connection = connections[alias]
+    if session is not None and connection.connection is not session:
+        return True  # Django has connected again at the end of the transaction, whatever the code made of the error
+    if not isinstance(error, DatabaseFailure):
+        return False
+    if session is None or not connection.is_usable():
+        return True
+    cause = error.__cause__
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    if state is not None:
+        return str(state).startswith("40")
+    if connection.vendor == "mysql":
+        return bool(error.args) and error.args[0] in (1205, 1213)
+    return connection.vendor == "sqlite" and "is locked" in str(error)
+
+
 class TaskConnections:
     """The database connections of one executor thread, kept from task to task.
 

@@ -1,7 +1,8 @@
 """Runs tasks: the threads of one queue in one worker process.
 
 Receives claims; hands on outcomes. Runs users' code, so nothing it does may end a thread: whatever a function raises
-is an outcome. Knows no broker, and the database only to look after the connections of the code it runs.
+is an outcome. Knows no broker, and the database only to look after the connections of the code it runs; the end of an
+atomic task is written here, as part of its transaction.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any
+from types import FunctionType
+from typing import Any, NamedTuple
 
 from asgiref.sync import async_to_sync
 
-from carrot import clock, registry
+from carrot import atomic, clock, registry
 from carrot.arguments import clean_text, encode_output
 from carrot.board import Slot
 from carrot.context import TaskContext, TaskLog, entered
@@ -31,8 +34,18 @@ logger = logging.getLogger(__name__)
 #: Bytes of a traceback that are kept.
 MAX_TRACEBACK = 32_768
 MAX_EXCEPTION = 4_096
+#: Files whose frames stand above those of a task.
+_OWN_FILES = {__file__, atomic.__file__}
 #: Weight of the newest task in the moving mean of run times.
 NEWEST = 0.2
+
+
+class Ended(NamedTuple):
+    """What came of an attempt, the exception itself if there was one, and whether it is written already."""
+
+    outcome: Outcome
+    error: BaseException | None = None
+    written: bool = False
 
 
 class Executor:
@@ -45,7 +58,7 @@ class Executor:
         threads: int,
         slot: Slot,
         first_cell: int,
-        finished: Callable[[Outcome, BaseException | None], None],
+        finished: Callable[[Ended], None],
         ended: Callable[[], None],
         *,
         log_limit: int,
@@ -124,35 +137,52 @@ class Executor:
                     continue
                 self._slot.running(cell, claim.id)
                 try:
-                    self._finished(*self._run(claim, index, connections))
+                    self._finished(self._run(claim, index, connections))
                 finally:
                     # After the outcome was handed on: a process that stops counts on finding it there.
                     self._slot.running(cell, 0)
                     self._done[index] += 1
                 self._ended()
 
-    def _run(self, claim: Claim, index: int, connections: TaskConnections) -> tuple[Outcome, BaseException | None]:
+    def _run(self, claim: Claim, index: int, connections: TaskConnections) -> Ended:
         context = TaskContext(claim, TaskLog(self._log_limit))
         start_time = clock.now()
-        status, output, exception, trace, raised = "COMPLETED", None, "", "", None
+
+        def end(status: str, error: BaseException | None = None, output: str | None = None) -> Outcome:
+            exception, trace = (describe(error), trace_of(error)) if error is not None else ("", "")
+            # By the monotonic clock: a run time is never negative, whatever the wall clock did meanwhile.
+            end_time = start_time + timedelta(seconds=clock.monotonic() - context.started_at)
+            return Outcome(claim, status, start_time, end_time, output, context.log.text(), exception, trace)
+
         self.running[index] = context
+        ended, output, error = None, None, None
         with entered(context):
             try:
                 connections.before()
-                result = _call(claim)
-                output = None if result is None else encode_output(result, self._output_limit)
-            except BaseException as error:  # SystemExit and KeyboardInterrupt too: the thread must live on
-                status, exception, trace, raised = "FAILED", describe(error), trace_of(error), error
+                function = _function(claim)
+                call = partial(self._output_of, function, claim)
+                if registry.is_atomic(function):
+                    outcome = atomic.run_atomic(
+                        claim, lambda: end("COMPLETED", output=call()), partial(end, "PUBLISHED")
+                    )
+                    ended = Ended(outcome, written=True)
+                else:
+                    output = call()
+            except BaseException as raised:  # SystemExit and KeyboardInterrupt too: the thread must live on
+                error = raised
             try:
                 connections.after()
             except BaseException:
                 logger.exception("What the task left of its database connections could not be tidied up.")
+            ended = ended or Ended(end("COMPLETED" if error is None else "FAILED", error, output), error)
         self.running[index] = None
         took = clock.monotonic() - context.started_at
         self.mean = took if self.mean < 0 else self.mean + NEWEST * (took - self.mean)
-        # The end by the monotonic clock: a run time is never negative, whatever the wall clock did meanwhile.
-        end_time = start_time + timedelta(seconds=took)
-        return Outcome(claim, status, start_time, end_time, output, context.log.text(), exception, trace), raised
+        return ended
+
+    def _output_of(self, function: FunctionType, claim: Claim) -> str | None:
+        result = _call(function, claim)
+        return None if result is None else encode_output(result, self._output_limit)
 
 
 def _drain(source: SimpleQueue[Claim | None]) -> list[Claim]:
@@ -167,8 +197,11 @@ def _drain(source: SimpleQueue[Claim | None]) -> list[Claim]:
     return claims
 
 
-def _call(claim: Claim) -> Any:
-    function = registry.resolve(claim.task, registered_only=claim.origin not in (Origin.CODE, Origin.SCHEDULE))
+def _function(claim: Claim) -> FunctionType:
+    return registry.resolve(claim.task, registered_only=claim.origin not in (Origin.CODE, Origin.SCHEDULE))
+
+
+def _call(function: FunctionType, claim: Claim) -> Any:
     result = function(*claim.args, **claim.kwargs)
     # Not asyncio.run: its database calls would run in a thread of asgiref's, whose connections nobody looks after.
     return async_to_sync(_awaited)(result) if inspect.iscoroutine(result) else result
@@ -192,8 +225,9 @@ def trace_of(error: BaseException) -> str:
     """The traceback from the task's own frames on; never raises."""
     try:
         frames = error.__traceback__
-        for _ in range(2):  # this module's two frames say nothing about the task
-            frames = frames.tb_next if frames is not None and frames.tb_next is not None else frames
+        # The frames that lead to the task say nothing about it.
+        while frames is not None and frames.tb_next is not None and frames.tb_frame.f_code.co_filename in _OWN_FILES:
+            frames = frames.tb_next
         lines = traceback.format_exception(type(error), error, frames)
     except BaseException:
         lines = [describe(error)]

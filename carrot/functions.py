@@ -58,15 +58,21 @@ class TaskOptions:
     priority: int | None = None
     #: Names of parameters, and of keys at any depth of the arguments, whose values the monitor masks.
     redact: tuple[str, ...] = ()
+    #: Whether the function's work in the database and the task's end are one transaction.
+    atomic: bool = False
 
 
 NO_OPTIONS = TaskOptions()
 
 
 @overload
-def task(function: _F, /, *, queue: str | None = ..., priority: int | None = ..., redact: _Names = ...) -> _F: ...
+def task(
+    function: _F, /, *, queue: str | None = ..., priority: int | None = ..., redact: _Names = ..., atomic: bool = ...
+) -> _F: ...
 @overload
-def task(*, queue: str | None = ..., priority: int | None = ..., redact: _Names = ...) -> Callable[[_F], _F]: ...
+def task(
+    *, queue: str | None = ..., priority: int | None = ..., redact: _Names = ..., atomic: bool = ...
+) -> Callable[[_F], _F]: ...
 def task(
     function: Callable[..., object] | None = None,
     /,
@@ -74,17 +80,20 @@ def task(
     queue: str | None = None,
     priority: int | None = None,
     redact: _Names = (),
+    atomic: bool = False,
 ) -> Callable[..., object]:
     """Marks a function of a ``tasks`` module as a task that the admin and other programs may start.
 
     ``@carrot.task`` or ``@carrot.task(queue="emails", priority=3)``. It returns the same function, callable as before;
     put it above other decorators. ``queue`` and ``priority`` are the defaults of publishing. ``redact=["card"]`` names
     parameters, and keys in the arguments, whose values the monitor masks, beside those the setting ``redact`` tells.
+    ``atomic=True``: what the function does in the database that has carrot's tables is committed together with the
+    word that the task is completed, so that it counts exactly once; see :mod:`carrot.atomic`.
 
     Raises `TaskAttributeError` if what is decorated can be no task, TypeError or ValueError for wrong options.
     """
-    _check_options(queue, priority, redact)
-    options = TaskOptions(queue=queue, priority=priority, redact=tuple(redact))
+    _check_options(queue, priority, redact, atomic)
+    options = TaskOptions(queue=queue, priority=priority, redact=tuple(redact), atomic=atomic)
 
     def mark(function: _F) -> _F:
         fault = _kind_fault(function) or _place_fault(cast(FunctionType, function))
@@ -96,7 +105,7 @@ def task(
     return mark if function is None else mark(function)
 
 
-def _check_options(queue: object, priority: object, redact: object) -> None:
+def _check_options(queue: object, priority: object, redact: object, atomic: object) -> None:
     if queue is not None and (not isinstance(queue, str) or not queue):
         raise TypeError(f"@carrot.task: queue is {queue!r:.50}; it must be the name of a queue.")
     if priority is not None:
@@ -106,6 +115,8 @@ def _check_options(queue: object, priority: object, redact: object) -> None:
             raise ValueError(f"@carrot.task: priority is {priority}; 0 (last) to {_MAX_PRIORITY} (first) are allowed.")
     if not isinstance(redact, (list, tuple)) or not all(isinstance(name, str) and name for name in redact):
         raise TypeError(f"@carrot.task: redact is {redact!r:.50}; it must be a list of names, as ['card', 'pin'].")
+    if not isinstance(atomic, bool):
+        raise TypeError(f"@carrot.task: atomic is {atomic!r:.50}; it must be True or False.")
 
 
 def options_of(function: object) -> TaskOptions | None:

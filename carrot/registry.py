@@ -34,6 +34,7 @@ __all__ = [
     "TaskOptions",
     "check_call",
     "choices",
+    "is_atomic",
     "is_registered",
     "load",
     "load_errors",
@@ -116,6 +117,12 @@ def resolve(path: str, *, registered_only: bool) -> FunctionType:
         return function_at(path)
     except InvalidTask as error:
         raise type(error)(f"Unknown task {_cut(path)}: {error} {_known(path)}") from error
+
+
+def is_atomic(function: FunctionType) -> bool:
+    """Whether what a task does in the database and its end are one transaction."""
+    options = options_of(function)
+    return options is not None and options.atomic
 
 
 def choices() -> tuple[TaskGroup, ...]:

@@ -20,7 +20,7 @@ from carrot.claimer import Claimer, Lane
 from carrot.conf import CarrotSettings, QueueSettings
 from carrot.consumer import make_consumer, record_failure
 from carrot.context import TaskContext, capture_logging
-from carrot.executor import Executor
+from carrot.executor import Ended, Executor
 from carrot.models import WorkerProcess
 from carrot.models.claim import Held, Outcome
 from carrot.recorder import Recorder
@@ -110,15 +110,16 @@ class Worker:
         consumer = make_consumer(queue)
         hears = consumer.hears_failures
 
-        def finished(outcome: Outcome, error: BaseException | None) -> None:
-            if error is not None and hears:
-                rest = record_failure(consumer, outcome, error)
-                if rest is None:
-                    self._held.pop((outcome.claim.id, outcome.claim.fence), None)
-                    _log_outcome(outcome)
-                    return
-                outcome = rest
-            self._recorder.put(outcome)
+        def finished(ended: Ended) -> None:
+            outcome, written = ended.outcome, ended.written
+            if ended.error is not None and hears:
+                rest = record_failure(consumer, outcome, ended.error)
+                outcome, written = rest or outcome, rest is None
+            if written:
+                self._held.pop((outcome.claim.id, outcome.claim.fence), None)
+                _log_outcome(outcome)
+            else:
+                self._recorder.put(outcome)
 
         broker = publisher.broker_of(queue.host)
         executor = Executor(
@@ -199,5 +200,7 @@ def _log_outcome(outcome: Outcome) -> None:
     took = (outcome.end_time - outcome.start_time).total_seconds()
     if outcome.status == "COMPLETED":
         task_logger.info("%s %s completed in %.3f s", claim.task, claim.uuid, took)
+    elif outcome.status == "PUBLISHED":
+        task_logger.warning("%s %s will run again after %.3f s: %s", claim.task, claim.uuid, took, outcome.exception)
     else:
         task_logger.error("%s %s failed after %.3f s: %s", claim.task, claim.uuid, took, outcome.exception)

@@ -25,19 +25,23 @@ COLUMNS = {
 }
 
 
-def write_outcomes(alias: str, model: Any, outcomes: Sequence[Outcome]) -> set[int]:
-    """Compare-and-set of each outcome on (id, fence, IN_PROGRESS) in one transaction; returns the ids written."""
+def write_outcomes(alias: str, model: Any, outcomes: Sequence[Outcome], *, first_try: bool = False) -> set[int]:
+    """Compare-and-set of each outcome on (id, fence, IN_PROGRESS) in one transaction; returns the ids written.
+
+    One that stands there already counts as written: by an earlier try, whose answer was lost. ``first_try``: there was
+    none.
+    """
     if not outcomes:
         return set()
     connection = connections[alias]
     table = connection.ops.quote_name(model._meta.db_table)
-    with transaction.atomic(using=alias), connection.cursor() as cursor:
+    # No savepoint within the transaction of an atomic task: it fails as a whole anyway.
+    with transaction.atomic(using=alias, savepoint=not first_try), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             written = _write_joined(cursor, table, outcomes, _time_type(connection))
         else:
             written = _write_each(cursor, table, outcomes, connection)
-        if len(written) < len(outcomes):
-            # One that stands there already was written by an earlier try, whose answer was lost.
+        if len(written) < len(outcomes) and not first_try:
             written |= _standing(cursor, table, [o for o in outcomes if o.claim.id not in written])
         return written
 

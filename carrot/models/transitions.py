@@ -94,6 +94,14 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
 
         return write_outcomes(self.db_for_change(), self.model, outcomes)
 
+    def complete(self, outcome: Outcome) -> bool:
+        """Writes ``outcome`` as the last statement of the transaction in which its task did its work; whether it may be
+        committed. Who else may touch the row: as for :meth:`record`.
+        """
+        from carrot.models.recording import write_outcomes
+
+        return bool(write_outcomes(self.db_for_change(), self.model, [outcome], first_try=True))
+
     def write_progress(self, claim: Claim, ran: float, log: str) -> bool:
         """Shows the log of a task that has run for ``ran`` seconds; False where the claim is no longer ours."""
         own = self.filter(pk=claim.id, fence=claim.fence, status="IN_PROGRESS")
@@ -121,15 +129,21 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
             rows += self.filter(pk__in=[row[0] for row in returned])
         return rows
 
-    def release(self, pairs: Iterable[tuple[int, int]]) -> int:
-        """Gives up claims, given as (id, fence), whose outcome is unknown: they run again, rung at once. The try
-        counts.
+    def release(self, pairs: Iterable[tuple[int, int]], *, ring_in: float = 0.0, note: str = "") -> int:
+        """Gives up claims, given as (id, fence), whose outcome is unknown: they run again, rung ``ring_in`` seconds
+        from now. The try counts.
 
         Who else may touch the row: the worker that lost its lease and lives on. Its outcome then meets a higher fence,
         or a status that is not IN_PROGRESS, and is dropped.
         """
         now = clock.now()
-        changes: dict[str, Any] = {"status": "PUBLISHED", "worker": None, "ring_at": now, "state_at": now}
+        changes: dict[str, Any] = {
+            "status": "PUBLISHED",
+            "worker": None,
+            "ring_at": now + timedelta(seconds=ring_in),
+            "note": note[:255],
+            "state_at": now,
+        }
         return sum(self.filter(own, status="IN_PROGRESS").update(**changes) for own in _own(pairs))
 
     # -- lost workers ---------------------------------------------------------------------------------------------

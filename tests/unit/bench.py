@@ -6,7 +6,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from carrot.board import Board, Slot
-from carrot.executor import Executor
+from carrot.executor import Ended, Executor
 from carrot.models.claim import Outcome
 from tests.rows import unsaved_claim
 
@@ -19,14 +19,14 @@ class Bench:
     def __init__(self, threads: int = 2) -> None:
         self.slot: Slot = Board(1, 4).slots[0]
         self.slot.prolong(float("inf"))
-        self.outcomes: SimpleQueue[tuple[Outcome, BaseException | None]] = SimpleQueue()
+        self.outcomes: SimpleQueue[Ended] = SimpleQueue()
         self.ended = 0
         self.executor = Executor(
             "default", threads, self.slot, 1, self._finished, self._ended, log_limit=4096, output_limit=4096
         )
 
-    def _finished(self, outcome: Outcome, error: BaseException | None) -> None:
-        self.outcomes.put((outcome, error))
+    def _finished(self, ended: Ended) -> None:
+        self.outcomes.put(ended)
 
     def _ended(self) -> None:
         self.ended += 1
@@ -34,7 +34,7 @@ class Bench:
     def run(self, task: str, *args: Any, **changes: Any) -> Outcome:
         """Runs one task and returns what came of it."""
         self.executor.put(unsaved_claim(task, *args, **changes))
-        return self.outcomes.get(timeout=TIMEOUT)[0]
+        return self.outcomes.get(timeout=TIMEOUT).outcome
 
     def end(self) -> None:
         self.executor.stop()

@@ -8,7 +8,7 @@ from carrot.board import Board, Slot
 from carrot.brokers.database import DatabaseBroker, DatabaseSubscription
 from carrot.claimer import Claimer, Lane
 from carrot.conf import get_queue
-from carrot.executor import Executor
+from carrot.executor import Ended, Executor
 from carrot.models.claim import Held, Outcome
 from tests.rows import new_worker
 from tests.servers.process import wait_until
@@ -36,7 +36,8 @@ class Shop:
         self.claimer = Claimer(self.worker.pk, self.held, self.slot, lambda: self.full)
         self.claimer.add(self.lane)
 
-    def _finished(self, outcome: Outcome, _error: BaseException | None) -> None:
+    def _finished(self, ended: Ended) -> None:
+        outcome = ended.outcome
         self.held.pop((outcome.claim.id, outcome.claim.fence), None)
         self.outcomes.put(outcome)
 

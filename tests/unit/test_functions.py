@@ -310,6 +310,13 @@ def test_what_is_to_be_masked_is_kept_as_it_was_said() -> None:
     assert TaskOptions().redact == ()
 
 
+def test_a_task_is_atomic_only_where_it_says_so() -> None:
+    assert not TaskOptions().atomic
+    marked_atomic = options_of(task(atomic=True)(redacting))
+    assert marked_atomic is not None
+    assert marked_atomic.atomic
+
+
 def test_a_text_instead_of_names_to_mask_is_an_error_with_the_cure() -> None:
     with pytest.raises(TypeError, match=r"redact is 'card'; it must be a list of names"):
         task(redact="card")  # type: ignore[call-overload]
@@ -323,6 +330,7 @@ def test_a_text_instead_of_names_to_mask_is_an_error_with_the_cure() -> None:
         {"queue": ""},
         {"priority": "3"},
         {"priority": True},
+        {"atomic": 1},
         {"redact": "card"},
         {"redact": [""]},
         {"redact": [5]},
