@@ -26,6 +26,7 @@ OPTIONS = ("heartbeat", *TLS_OPTIONS)
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?", re.ASCII)
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?", re.ASCII)
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _EXAMPLE = 'Write it as "amqp://user:password@host:5672/name" or "database://".'
@@ -168,7 +169,8 @@ def parse_name(text: str) -> str:
 def _parse_port(value: object, what: str, *, show: bool = True) -> int:
     number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 6 else value
     if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 65535:
-        shown = f" {value!r}" if show and isinstance(value, (int, float)) else ""
+        # Python turns no number of thousands of digits into text.
+        shown = f" {value!r}" if show and isinstance(value, (int, float)) and abs(value) < 1e9 else ""
         raise CarrotConfigException(
             f"In a broker, {what.rstrip(',')} is not valid{':' if shown else ''}{shown}. "
             "Write a whole number from 1 to 65535, or leave it out for 5672 (5671 with TLS)."
@@ -182,14 +184,23 @@ def _decode(text: str, what: str) -> str:
         raise CarrotConfigException(
             f"The {what} in a broker's URL has a % that is not followed by two hexadecimal digits. {_ENCODE}"
         )
-    decoded = unquote_to_bytes(text).decode("utf-8", errors="replace")
-    if "\ufffd" in decoded and "\ufffd" not in text:
+    # Nothing is raised in here: the error would hold the text.
+    data = unquote_to_bytes(text.encode("utf-8", "surrogatepass"))
+    decoded = data.decode("utf-8", "replace")
+    if decoded.encode() != data:
         raise CarrotConfigException(f"The {what} in a broker's URL is not UTF-8 once it is decoded. {_ENCODE}")
-    if _CONTROL.search(decoded):
-        raise CarrotConfigException(f"The {what} in a broker's URL holds a control character. Remove it.")
-    if len(decoded.encode()) > 255:
-        raise CarrotConfigException(f"The {what} in a broker's URL is longer than 255 bytes, which AMQP cannot carry.")
-    return decoded
+    return check_text(decoded, f"{what} in a broker's URL")
+
+
+@sensitive_variables()
+def check_text(text: str, what: str) -> str:
+    """The text, if it can go over the wire. Raises `CarrotConfigException` otherwise."""
+    data = text.encode("utf-8", "surrogatepass")
+    if _CONTROL.search(text) or data.decode("utf-8", "ignore") != text:
+        raise CarrotConfigException(f"The {what} holds a control character or a lone surrogate. Remove it.")
+    if len(data) > 255:
+        raise CarrotConfigException(f"The {what} is longer than 255 bytes, which AMQP cannot carry.")
+    return text
 
 
 def _parse_options(query: str, scheme: str, shown: str) -> tuple[tuple[str, str], ...]:
@@ -221,11 +232,14 @@ def _parse_options(query: str, scheme: str, shown: str) -> tuple[tuple[str, str]
 def suggestion(word: object, allowed: Iterable[str]) -> str:
     """` Did you mean …?` if one of `allowed` is near to `word`, else nothing."""
     names = {name.lower(): name for name in allowed}
-    near = difflib.get_close_matches(str(word).lower()[:100], names, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word.lower()[:100], names, n=1, cutoff=0.6) if isinstance(word, str) else ()
     return f" Did you mean {names[near[0]]!r}?" if near else ""
 
 
 def _is_ipv6(text: str) -> bool:
+    # What Python takes for the name of an interface may hold anything.
+    if not _IPV6.fullmatch(text):
+        return False
     try:
         ipaddress.IPv6Address(text)
     except ValueError:

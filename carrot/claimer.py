@@ -16,10 +16,10 @@ from django.db import Error as DatabaseFailure
 from carrot import clock, database, publisher
 from carrot.board import Slot
 from carrot.brokers import Broker, Subscription
+from carrot.conf import CarrotSettings
 from carrot.executor import Executor
 from carrot.models import MessageLog
 from carrot.models.claim import Claim, Held
-from carrot.models.message_log import RING_GRACE
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +29,6 @@ AHEAD = 0.05
 MAX_AHEAD = 250
 #: Seconds without one task ending, all threads busy, after which ready tasks go back.
 STUCK = 0.2
-#: Seconds between two comparisons of the claimed rows with this worker's memory.
-AUDIT = 5.0
 #: Seconds to wait after the database failed.
 RETRY = 0.5
 #: Seconds a suspect waits for the other tasks of its process to end, doubled with each of so many hand-backs.
@@ -73,7 +71,9 @@ class Lane:
 class Claimer(threading.Thread):
     """``held`` is the worker's memory of its claims: entered here, left when an outcome is recorded."""
 
-    def __init__(self, worker_id: int, held: Held, slot: Slot, full: Callable[[], bool]) -> None:
+    def __init__(
+        self, worker_id: int, held: Held, slot: Slot, full: Callable[[], bool], settings: CarrotSettings
+    ) -> None:
         super().__init__(name="carrot-claimer", daemon=True)
         self._worker_id = worker_id
         self._lanes: dict[str, Lane] = {}
@@ -87,7 +87,9 @@ class Claimer(threading.Thread):
         self._solo: deque[tuple[Lane, Claim]] = deque()
         self._solo_since = 0.0
         self._strangers: set[tuple[int, int]] = set()
-        self._audit_at = clock.monotonic() + AUDIT
+        self._confirm_timeout = settings.confirm_timeout
+        self._audit_interval = settings.reconcile_interval
+        self._audit_at = clock.monotonic() + self._audit_interval
         #: When the thread was last seen to be well, by the monotonic clock.
         self.ticked_at = clock.monotonic()
 
@@ -212,7 +214,8 @@ class Claimer(threading.Thread):
         # By the queue of the row, which a routing key may have brought into another one.
         embedded = {name for name, lane in self._lanes.items() if lane.broker.rows_are_messages}
         rows = MessageLog.objects.hand_back(
-            [claim for claim in claims if claim.queue not in embedded], ring_in=RING_GRACE if at_once else ring_in
+            [claim for claim in claims if claim.queue not in embedded],
+            ring_in=self._confirm_timeout if at_once else ring_in,
         )
         MessageLog.objects.hand_back([claim for claim in claims if claim.queue in embedded], ring_in=ring_in)
         if at_once:
@@ -225,7 +228,7 @@ class Claimer(threading.Thread):
         Only what two looks in a row have found: a claim may be committed and not yet entered in ``held``… not in this
         thread, but an outcome may be recorded between our query and our look into ``held``.
         """
-        self._audit_at = clock.monotonic() + AUDIT
+        self._audit_at = clock.monotonic() + self._audit_interval
         mine = MessageLog.objects.filter(status="IN_PROGRESS", worker=self._worker_id)
         strangers = {pair for pair in mine.values_list("pk", "fence") if pair not in self._held}
         lost = strangers & self._strangers

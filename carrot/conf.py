@@ -170,6 +170,21 @@ class CarrotSettings:
         default=25.0,
         help="How long a service that is told to stop waits for running tasks.",
     )
+    confirm_timeout: float = key(
+        number(3, 600),
+        id="carrot.E025",
+        unit="seconds",
+        default=5.0,
+        help="How long RabbitMQ may take to confirm a message before a service sends it again.",
+    )
+    reconcile_interval: float = key(
+        number(0.5, 3600),
+        id="carrot.E026",
+        unit="seconds",
+        default=5.0,
+        help="How often a service compares the rows of waiting and running tasks with the messages in RabbitMQ, and "
+        "with the memory of its workers. What RabbitMQ lost is missed after about three times this long.",
+    )
     publisher: str = key(
         setting_values.choice("thread", "relay"),
         id="carrot.E020",

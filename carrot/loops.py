@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds to wait after a failure, doubled to the last.
 FIRST_RETRY = 0.5
-LAST_RETRY = 5.0
+LAST_RETRY = 2.0
 
 
 class Loop(threading.Thread):

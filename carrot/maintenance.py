@@ -78,8 +78,8 @@ class Maintenance:
             leases,
             Undertaker(self._board),
             Reaper(self._settings, leases),
-            Relay(list(self._settings.queues.values())),
-            Reconciler(self._queues),
+            Relay(self._settings),
+            Reconciler(self._queues, self._settings),
             Janitor(self._settings.retention),
         ]
         if self._scheduler:

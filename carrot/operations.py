@@ -21,7 +21,6 @@ from carrot.conf import get_queue, get_settings
 from carrot.exceptions import BrokerError
 from carrot.message import Message
 from carrot.models import MessageLog, Origin, Status
-from carrot.models.message_log import RING_GRACE
 from carrot.services import publish, ring_on_commit
 
 logger = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ def requeue(ids: Iterable[int]) -> Result:
             keys,
             {
                 # On the embedded broker the row is the message: it may be claimed at once.
-                name: (queue.host.address, 0.0 if queue.host.is_database else RING_GRACE)
+                name: (queue.host.address, 0.0 if queue.host.is_database else get_settings().confirm_timeout)
                 for name, queue in get_settings().queues.items()
             },
         )

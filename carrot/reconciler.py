@@ -11,32 +11,31 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from carrot import clock, publisher
-from carrot.conf import QueueSettings
+from carrot.conf import CarrotSettings, QueueSettings
 from carrot.exceptions import BrokerError
 from carrot.loops import Loop
 from carrot.models import MessageLog
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks.
-PERIOD = 5.0
-#: Seconds a row must have been waiting to be missed: longer than any worker holds an unclaimed message.
-SETTLED = 5.0
 #: Rows counted at most; more than that are "many", which is all that has to be known.
 COUNTED = 10_000
-#: Seconds between two markers of one queue.
-MARKER_PERIOD = 60.0
+#: Looks from one marker of a queue to the next.
+MARKER_LOOKS = 12
 ANSWER_TIMEOUT = 5.0
 
 
 class Reconciler(Loop):
     """For the queues this service consumes, on brokers where messages and rows are two things."""
 
-    def __init__(self, queues: Sequence[QueueSettings]) -> None:
+    def __init__(self, queues: Sequence[QueueSettings], settings: CarrotSettings) -> None:
         super().__init__("reconciler")
+        #: Seconds between two looks, and that a row must have been waiting to be missed: longer than any worker holds
+        #: an unclaimed message.
+        self._interval = settings.reconcile_interval
         self._queues = [queue for queue in queues if not queue.host.is_database]
         self._empty_before: dict[str, bool] = {}
-        self._marked_at: dict[str, float] = {}
+        self._mark_at: dict[str, float] = {}
 
     def step(self) -> float:
         for queue in self._queues:
@@ -45,10 +44,10 @@ class Reconciler(Loop):
             except BrokerError:
                 # A broker that does not answer is the publisher's to report; nothing is known of its messages.
                 self._empty_before.pop(queue.name, None)
-        return PERIOD
+        return self._interval
 
     def _compare(self, queue: QueueSettings) -> None:
-        settled = clock.now() - timedelta(seconds=SETTLED)
+        settled = clock.now() - timedelta(seconds=self._interval)
         waiting = MessageLog.objects.believed_in(queue.name).filter(state_at__lt=settled)
         # In the order of the index that serves it; SQLite would take that of the statuses for every waiting row.
         rows = waiting.order_by("-priority", "pk").values("pk")[:COUNTED].count()
@@ -66,6 +65,7 @@ class Reconciler(Loop):
             self._empty_before[queue.name] = True
             return
         self._empty_before.pop(queue.name, None)
-        if depth.ready < rows and clock.monotonic() - self._marked_at.get(queue.name, -MARKER_PERIOD) >= MARKER_PERIOD:
-            self._marked_at[queue.name] = clock.monotonic()
+        now = clock.monotonic()
+        if depth.ready < rows and now >= self._mark_at.get(queue.name, 0.0):
+            self._mark_at[queue.name] = now + MARKER_LOOKS * self._interval
             publisher.broker_of(queue.host).send_marker(queue)

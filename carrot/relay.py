@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from carrot import clock, publisher
-from carrot.conf import QueueSettings
+from carrot.conf import CarrotSettings
 from carrot.exceptions import CarrotError
 from carrot.loops import Loop
 from carrot.message import Message
@@ -21,8 +21,6 @@ logger = logging.getLogger(__name__)
 
 #: Rows rung with one statement.
 BATCH = 500
-#: Seconds until a row whose message was not confirmed is rung again.
-AGAIN = 10.0
 #: Seconds until a row is looked at again that no message can be made of.
 HOPELESS = 600.0
 #: Seconds between two looks for bells that a wrong clock has set.
@@ -34,9 +32,11 @@ LOOK = 0.5
 class Relay(Loop):
     """For the queues of the settings, consumed here or not."""
 
-    def __init__(self, queues: Sequence[QueueSettings]) -> None:
+    def __init__(self, settings: CarrotSettings) -> None:
         super().__init__("relay")
-        by_host = sorted(queues, key=lambda queue: queue.host.url)
+        #: Seconds until a row whose message was not confirmed is rung again: a burst of them takes its time.
+        self._again = 2 * settings.confirm_timeout
+        by_host = sorted(settings.queues.values(), key=lambda queue: queue.host.url)
         self._hosts: list[tuple[VirtualHost, list[str]]] = [
             (host, [queue.name for queue in group]) for host, group in groupby(by_host, key=lambda queue: queue.host)
         ]
@@ -59,14 +59,14 @@ class Relay(Loop):
                 continue
             rows = MessageLog.objects.ring(
                 names,
-                again_in=None if broker.rows_are_messages else AGAIN,
+                again_in=None if broker.rows_are_messages else self._again,
                 broker=host.address,
                 limit=BATCH,
             )
             broker.ring(_messages(rows))
             rang = rang or bool(rows)
             if rows and not broker.rows_are_messages:
-                broker.flush(AGAIN / 2)  # no faster than the broker takes them
+                broker.flush(self._again / 2)  # no faster than the broker takes them
         return 0.0 if rang else LOOK
 
     def _follow_settings(self) -> None:

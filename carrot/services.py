@@ -19,7 +19,6 @@ from carrot.functions import function_at
 from carrot.message import Message
 from carrot.models import MessageLog, Origin, ScheduledTask, Status
 from carrot.models.insertion import insert
-from carrot.models.message_log import RING_GRACE
 from carrot.models.slots import MAX_NAME, parse_interval
 from carrot.not_json import bad_text, short
 from carrot.signatures import signature_of
@@ -123,7 +122,8 @@ def publish_many(messages: Iterable[Message]) -> list[MessageLog]:
 
 def _row(message: Message) -> MessageLog:
     host = get_queue(message.queue).host
-    grace = RING_GRACE if get_settings().publisher == "thread" else 0.0
+    settings = get_settings()
+    grace = settings.confirm_timeout if settings.publisher == "thread" else 0.0
     return MessageLog.from_message(message, broker=host.address, row_is_message=host.is_database, ring_in=grace)
 
 

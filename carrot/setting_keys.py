@@ -106,7 +106,7 @@ def sections(section_class: type, problems_of: Callable[[list[dict[str, Any]]], 
 
     def read(value: object, report: Report) -> list[dict[str, Any]]:
         if not isinstance(value, (list, tuple)) or not value:
-            report.wrong("is an empty list" if value in ([], ()) else f"is {shown(value)}")
+            report.wrong("is an empty list" if isinstance(value, (list, tuple)) else f"is {shown(value)}")
             return []
         deeper = dataclasses.replace(report, allowed="a dict", hint="Change it, or remove it.")
         found = [read_section(section_class, item, deeper.at(index)) for index, item in enumerate(value)]

@@ -94,12 +94,18 @@ class Check:
 
 def shown(value: object) -> str:
     """A value for a message. Text that could hold a password, and what is large, is shown by its type alone."""
+    if isinstance(value, int) and not -(10**60) < value < 10**60:
+        return "a huge number"  # Python turns none of thousands of digits into text
     if value is None or isinstance(value, (bool, int, float)):
         return repr(value)[:60]
-    if isinstance(value, str) and len(value) <= 300 and not re.search(r"://|@", value):
+    if isinstance(value, str) and _may_be_shown(value):
         return ascii_quoted(value[:100])
-    article = "an" if type(value).__name__[0] in "aeiou" else "a"
+    article = "an" if type(value).__name__[:1] in tuple("aeiou") else "a"
     return f"{article} {type(value).__name__}"
+
+
+def _may_be_shown(text: str) -> bool:
+    return len(text) <= 300 and not re.search(r"://|@", text)
 
 
 def ascii_quoted(text: str) -> str:
@@ -108,7 +114,7 @@ def ascii_quoted(text: str) -> str:
 
 
 def _quoted(index: object) -> str:
-    return f'"{index}"' if isinstance(index, str) else repr(index)
+    return shown(index) if isinstance(index, str) else repr(index)
 
 
 def number(minimum: float, maximum: float, *, whole: bool = False, optional: bool = False) -> Check:
@@ -148,9 +154,10 @@ def choice(*options: str) -> Check:
     """One of a few words."""
 
     def read(value: object, report: Report) -> str:
-        if value not in options:
-            report.wrong(f"is {shown(value)}", hint=suggestion(value, options).strip())
-        return str(value)
+        if isinstance(value, str) and value in options:
+            return value
+        report.wrong(f"is {shown(value)}", hint=suggestion(value, options).strip())
+        return ""
 
     return Check(" or ".join(f'"{option}"' for option in options), read)
 
@@ -162,7 +169,7 @@ def text(allowed: str, problem_of: Callable[[str], str]) -> Check:
         found = f"is {shown(value)}" if not isinstance(value, str) else problem_of(value)
         if found:
             report.wrong(found)
-        return str(value)
+        return value if isinstance(value, str) else ""
 
     return Check(allowed, read)
 
@@ -175,13 +182,16 @@ def texts(allowed: str, problem_of: Callable[[str], str]) -> Check:
             hint = f"Write it in brackets: [{shown(value)}]." if isinstance(value, str) else ""
             report.wrong(f"is {shown(value)}, not a list", hint=hint)
             return ()
+        good: list[str] = []
         for index, item in enumerate(value):
             found = f"is {shown(item)}" if not isinstance(item, str) else problem_of(item)
-            if not found and item in value[:index]:
+            if not found and item in good:
                 found = f"is {shown(item)}, which the list has already"
             if found:
                 report.at(index).wrong(found)
-        return tuple(item for item in value if isinstance(item, str))
+            else:
+                good.append(item)
+        return tuple(good)
 
     return Check(allowed, read)
 
@@ -197,8 +207,9 @@ def not_a_pattern(value: str) -> str:
     """What is wrong with a regular expression for names of keys; empty if nothing is."""
     try:
         pattern = re.compile(value)
-    except re.error as error:
-        return f"is {shown(value)}, which is not a regular expression ({error})"
+    except (re.error, OverflowError, RecursionError) as error:
+        reason = f" ({error})" if _may_be_shown(value) else ""  # it quotes the pattern
+        return f"is {shown(value)}, which is not a regular expression{reason}"
     return f"is {shown(value)}, which matches every name" if pattern.search("") else ""
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from django.views.decorators.debug import sensitive_variables
 
-from carrot.broker_url import DEFAULT_PORTS, BrokerURL, parse_hosts, parse_name, parse_url, suggestion
+from carrot.broker_url import DEFAULT_PORTS, BrokerURL, check_text, parse_hosts, parse_name, parse_url, suggestion
 from carrot.exceptions import CarrotConfigException
 
 DICT_KEYS = ("url", "host", "name", "port", "username", "password", "secure")
@@ -45,25 +45,24 @@ class VirtualHost:
         password: str = "guest",
         secure: bool = False,
     ) -> None:
+        _check_types(host=host, name=name, username=username, password=password)
+        if not isinstance(secure, bool):
+            raise CarrotConfigException(f"The broker's secure is of type {type(secure).__name__}; write True or False.")
         if url is not None:
-            if (host, name, port, username, password, secure) != ("localhost", "%2f", 5672, "guest", "guest", False):
+            others = (host, name, username, password, secure)
+            if not isinstance(port, int) or (port, *others) != (5672, "localhost", "%2f", "guest", "guest", False):
                 raise CarrotConfigException(
                     "A virtual host was given both a url and some of host, name, port, username, password, secure. "
                     "The url holds them all: give one or the other."
                 )
             parts = parse_url(url)
         else:
-            _check_types(host=host, name=name, username=username, password=password)
-            if not isinstance(secure, bool):
-                raise CarrotConfigException(
-                    f"The broker's secure is of type {type(secure).__name__}; write True or False."
-                )
             parts = BrokerURL(
                 scheme="amqps" if secure else "amqp",
                 hosts=parse_hosts(host, port),
                 name=parse_name(name),
-                username=username,
-                password=password,
+                username=check_text(username, "broker's username"),
+                password=check_text(password, "broker's password"),
             )
         object.__setattr__(self, "_parts", parts)
 
@@ -90,7 +89,8 @@ class VirtualHost:
         unknown: list[object] = [key for key in value if key not in DICT_KEYS]
         for key in unknown:
             # A key that looks like no key may be a URL with its password, in a dict by mistake.
-            shown = repr(key) if not isinstance(key, str) or key.isidentifier() else "(not shown)"
+            harmless = key.isidentifier() if isinstance(key, str) else isinstance(key, int) and abs(key) < 1e9
+            shown = repr(key)[:60] if harmless else "(not shown)"
             raise CarrotConfigException(
                 f"A broker's dict has the unknown key {shown}; allowed are {', '.join(DICT_KEYS)}."
                 + suggestion(key, DICT_KEYS)

@@ -97,7 +97,7 @@ class Worker:
     def _build(self) -> None:
         self._recorder = Recorder(self._held, self._running, _log_outcome)
         self._recorder.start()
-        self._claimer = Claimer(self._worker.pk, self._held, self._slot, self._recorder.full)
+        self._claimer = Claimer(self._worker.pk, self._held, self._slot, self._recorder.full, self._settings)
         first_cell = 0
         for queue in self._queues:
             lane = self._lane(queue, first_cell)

@@ -18,7 +18,7 @@ from carrot.models.message_log import Origin, Status
 
 #: parameters by name, with the default after "="; "*" begins those passed by keyword only
 SIGNATURES = {
-    "carrot.task": "(function=None, /, *, queue=None, priority=None, redact=())",
+    "carrot.task": "(function=None, /, *, queue=None, priority=None, redact=(), atomic=False)",
     "carrot.utilities.publish_message": (
         "(task, *task_args, priority=0, queue=None, exchange='', routing_key=None, **task_kwargs)"
     ),

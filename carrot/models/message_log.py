@@ -14,10 +14,6 @@ from carrot.models.columns import JSONTextField, PartialIndex
 from carrot.models.managers import PrimaryManager
 from carrot.models.transitions import MessageLogQuerySet
 
-#: Seconds a new row waits before the relay rings it, if the publisher has not reported a confirm by then. Longer than
-#: a confirm and the publisher's one-second batching of its reports take, so that a healthy system never rings twice.
-RING_GRACE = 5.0
-
 MessageLogManager = PrimaryManager.from_queryset(MessageLogQuerySet)
 
 
@@ -116,9 +112,7 @@ class MessageLog(models.Model):
         return f"{self.task} {self.uuid}"
 
     @classmethod
-    def from_message(
-        cls, message: Message, *, broker: str, row_is_message: bool, ring_in: float = RING_GRACE
-    ) -> MessageLog:
+    def from_message(cls, message: Message, *, broker: str, row_is_message: bool, ring_in: float) -> MessageLog:
         """The unsaved row of ``message``.
 
         ``ring_in``: seconds the publisher gets before the relay rings. ``row_is_message``: the embedded broker, where

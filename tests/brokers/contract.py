@@ -13,7 +13,7 @@ from django.db import OperationalError, transaction
 
 from carrot import publisher
 from carrot.brokers import Broker
-from carrot.conf import get_queue
+from carrot.conf import get_queue, get_settings
 from carrot.database import closing
 from carrot.models import MessageLog, Status, WorkerProcess
 from carrot.models.transitions import MessageLogQuerySet
@@ -186,7 +186,7 @@ class BrokerContract:
         assert lost.claim() == []
         lost.subscription.demand(0)
         there = receiver()
-        relay = Relay([get_queue("default")])  # every service has one
+        relay = Relay(get_settings())  # every service has one
 
         def has_come() -> bool:
             relay.step()

@@ -10,6 +10,7 @@ import pytest
 
 from carrot import publisher
 from carrot.brokers import Broker
+from carrot.conf import get_settings
 from carrot.models import Installation, MessageLog, Status, StrayMessage
 from carrot.relay import Relay
 from carrot.services import publish_message
@@ -177,7 +178,7 @@ def test_a_marker_has_the_tasks_rung_again_whose_messages_should_have_come_befor
     assert here.arguments() == ["waits"]
     assert StrayMessage.objects.count() == 0
     MessageLog.objects.filter(pk=lost.pk).update(ring_at=lost.publish_time)
-    relay = Relay([here.subscription.queue])
+    relay = Relay(get_settings())
     here.until(lambda: [relay.step(), here.claims][1][1:], "lost task")
     assert here.arguments() == ["waits", "lost"]
 

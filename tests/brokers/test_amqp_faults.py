@@ -9,7 +9,7 @@ import pytest
 from carrot import clock, publisher
 from carrot.brokers import Broker
 from carrot.brokers.amqp import settlement
-from carrot.conf import get_queue
+from carrot.conf import get_queue, get_settings
 from carrot.models import MessageLog, Status
 from carrot.relay import Relay
 from carrot.services import publish_message
@@ -49,7 +49,7 @@ def note_of(row: MessageLog) -> str:
 
 def receive_with_relay(here: Receiver, count: int) -> None:
     """Claims until ``count`` tasks are here, the service's relay ringing meanwhile."""
-    relay = Relay([here.subscription.queue])
+    relay = Relay(get_settings())
 
     def came() -> bool:
         relay.step()

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from carrot.board import Board, Slot
 from carrot.brokers.database import DatabaseBroker, DatabaseSubscription
 from carrot.claimer import Claimer, Lane
-from carrot.conf import get_queue
+from carrot.conf import get_queue, get_settings
 from carrot.executor import Ended, Executor
 from carrot.models.claim import Held, Outcome
 from tests.rows import new_worker
@@ -33,7 +33,7 @@ class Shop:
         )
         self.subscription = DatabaseSubscription(queue, lambda: self.claimer.wake())
         self.lane = Lane("default", broker, self.subscription, self.executor)
-        self.claimer = Claimer(self.worker.pk, self.held, self.slot, lambda: self.full)
+        self.claimer = Claimer(self.worker.pk, self.held, self.slot, lambda: self.full, get_settings())
         self.claimer.add(self.lane)
 
     def _finished(self, ended: Ended) -> None:

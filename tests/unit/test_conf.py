@@ -76,6 +76,8 @@ def test_every_default_is_what_the_design_says() -> None:
         lease=30.0,
         heartbeat=5.0,
         grace=25.0,
+        confirm_timeout=5.0,
+        reconcile_interval=5.0,
         publisher="thread",
         retention=conf.Retention(completed=3 * 86400.0, failed=None, cancelled=3 * 86400.0),
         redact=("API", "AUTH", "TOKEN", "KEY", "SECRET", "PASS", "SIGNATURE"),
@@ -107,6 +109,8 @@ def test_every_key_is_read() -> None:
         "lease": 60,
         "heartbeat": 2.5,
         "grace": 0,
+        "confirm_timeout": 3,
+        "reconcile_interval": 0.5,
         "publisher": "relay",
         "retention": {"completed": None, "failed": 60},
         "redact": ["^pin$"],
@@ -137,6 +141,8 @@ def test_every_key_is_read() -> None:
         lease=60.0,
         heartbeat=2.5,
         grace=0.0,
+        confirm_timeout=3.0,
+        reconcile_interval=0.5,
         publisher="relay",
         retention=conf.Retention(completed=None, failed=60.0),
         redact=("^pin$",),
@@ -189,7 +195,14 @@ NO_NUMBERS = [True, False, "30", None, [30], float("nan"), float("inf"), -1, 10*
 
 @pytest.mark.parametrize("value", NO_NUMBERS)
 @pytest.mark.parametrize(
-    ("key", "id_"), [("lease", "carrot.E016"), ("heartbeat", "carrot.E017"), ("grace", "carrot.E019")]
+    ("key", "id_"),
+    [
+        ("lease", "carrot.E016"),
+        ("heartbeat", "carrot.E017"),
+        ("grace", "carrot.E019"),
+        ("confirm_timeout", "carrot.E025"),
+        ("reconcile_interval", "carrot.E026"),
+    ],
 )
 def test_seconds_are_numbers_within_bounds(key: str, id_: str, value: object) -> None:
     [(found, message)] = errors({key: value})

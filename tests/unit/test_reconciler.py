@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 
-from carrot import publisher, reconciler
+from carrot import clock, publisher
 from carrot.brokers import Depth
 from carrot.conf import QueueSettings, get_settings
 from carrot.exceptions import BrokerUnreachable
 from carrot.models import MessageLog, Status
-from carrot.reconciler import PERIOD, SETTLED, Reconciler
+from carrot.reconciler import Reconciler
 from tests.rows import claim_of, in_seconds, new_row, status_of
 
 pytestmark = pytest.mark.django_db
+INTERVAL = 5.0
 
 
 class Queues:
@@ -48,11 +49,11 @@ def broker(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Queues:
 
 
 def make() -> Reconciler:
-    return Reconciler(list(get_settings().queues.values()))
+    return Reconciler(list(get_settings().queues.values()), get_settings())
 
 
 def settled_row(**changes: Any) -> MessageLog:
-    return new_row(state_at=in_seconds(-SETTLED - 1), **changes)
+    return new_row(state_at=in_seconds(-INTERVAL - 1), **changes)
 
 
 def is_armed(row: MessageLog) -> bool:
@@ -63,7 +64,7 @@ def is_armed(row: MessageLog) -> bool:
 def test_a_row_that_waits_beside_an_empty_queue_is_rung_again_at_the_second_look(broker: Queues) -> None:
     row = settled_row()
     loop = make()
-    assert loop.step() == PERIOD
+    assert loop.step() == INTERVAL
     assert not is_armed(row)
     loop.step()
     assert is_armed(row)
@@ -118,7 +119,8 @@ def test_fewer_messages_than_rows_have_a_marker_sent_now_and_then(
     loop.step()
     loop.step()
     assert broker.markers == ["default"]
-    monkeypatch.setattr(reconciler, "MARKER_PERIOD", 0.0)
+    moment = clock.monotonic() + 12 * INTERVAL
+    monkeypatch.setattr("carrot.clock.monotonic", lambda: moment)
     loop.step()
     assert broker.markers == ["default", "default"]
     assert not any(map(is_armed, rows))
@@ -129,7 +131,7 @@ def test_of_a_broker_that_does_not_answer_nothing_is_concluded(broker: Queues) -
     loop = make()
     broker.away = True
     for _ in range(3):
-        assert loop.step() == PERIOD
+        assert loop.step() == INTERVAL
     broker.away, broker.ready = False, None
     for _ in range(3):
         loop.step()

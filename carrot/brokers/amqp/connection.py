@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 #: Seconds to wait before connecting again: doubled from the first to the last, with jitter, so that the processes of a
 #: site do not all knock at once on a broker that just came back.
 FIRST_DELAY = 0.2
-LAST_DELAY = 5.0
+LAST_DELAY = 2.0
 #: Seconds. A dead peer is noticed after about two of them (RabbitMQ "Heartbeats" guide).
 HEARTBEAT = 20
 #: Seconds the broker may keep a connection blocked (memory or disk alarm) before it is given up.

@@ -19,18 +19,14 @@ from carrot import clock, database
 from carrot.arguments import clean_text
 from carrot.brokers.amqp.inbox import FOREIGN, MARKER, STRAY, TASK, Read, read
 from carrot.brokers.base import Adopt
-from carrot.conf import QueueSettings
+from carrot.conf import QueueSettings, get_settings
 from carrot.models import Installation, MessageLog, Origin, Status, StrayMessage
 from carrot.models.claim import Claim
-from carrot.models.message_log import RING_GRACE
 
 logger = logging.getLogger(__name__)
 
 #: Statuses a message of a row finds it in where it was not claimed and could have been.
 CLAIMABLE = (Status.PUBLISHED, Status.HANDED_OVER)
-
-#: Seconds that tasks get to arrive after the marker that should have come last.
-MARKER_MARGIN = 10.0
 
 
 class Delivery(NamedTuple):
@@ -136,7 +132,7 @@ class Intake:
         row.origin = Origin.MESSAGE
         row.status = Status.PUBLISHED
         row.broker, row.queue = self.queue.host.address, self.queue.name
-        row.state_at, row.ring_at = now, now + timedelta(seconds=RING_GRACE)
+        row.state_at, row.ring_at = now, now + timedelta(seconds=get_settings().confirm_timeout)
         row.to_message()  # raises, as any other mistake of the hook, what no bell could ever be made of
         row.save()
 
@@ -166,6 +162,8 @@ class Intake:
         Its bell is set a little ahead, so that messages another worker holds at this moment are claimed first.
         """
         name = self.queue.name
-        lost = MessageLog.objects.believed_in(name).filter(state_at__lt=sent_at).arm(MARKER_MARGIN)
+        lost = (
+            MessageLog.objects.believed_in(name).filter(state_at__lt=sent_at).arm(2 * get_settings().reconcile_interval)
+        )
         if lost:
             logger.warning("The messages of %d task(s) in queue %s may be lost; they ring again.", lost, name)

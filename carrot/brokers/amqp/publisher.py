@@ -21,7 +21,7 @@ from carrot import clock
 from carrot.brokers.amqp.connection import ConnectionThread, JoinedConnection
 from carrot.brokers.amqp.settlement import RowSettlement
 from carrot.brokers.amqp.topology import Dialogue, Steps, declare, find_exchange
-from carrot.conf import get_queue
+from carrot.conf import get_queue, get_settings
 from carrot.exceptions import BrokerUnreachable, CarrotError
 from carrot.message import Message
 from carrot.serializers import DefaultMessageSerializer
@@ -37,8 +37,8 @@ BUFFER = 20_000
 #: Seconds that messages are gathered for after a write. The first after a pause goes out at once; in a burst each
 #: write, which costs the publishing thread a turn of the interpreter, carries many.
 GATHER = 0.005
-#: Seconds after which a message that could not be sent is dropped here, as the relay rings it by now.
-STALE = 4.0
+#: Part of the confirm timeout after which a message that could not be sent is dropped here, as the relay rings it soon.
+STALE = 0.8
 
 
 class AmqpPublisher(ConnectionThread):
@@ -127,7 +127,7 @@ class AmqpPublisher(ConnectionThread):
 
     def ticked(self) -> None:
         self._settlement.tick()
-        too_old = clock.monotonic() - STALE
+        too_old = clock.monotonic() - STALE * get_settings().confirm_timeout
         while self._buffer and self._buffer[0][1] < too_old and self._channel is None:
             self._buffer.popleft()
             self._forget(1)

@@ -14,7 +14,6 @@ from carrot import clock
 from carrot.message import Message, uuid7
 from carrot.models import MessageLog, Status, insertion
 from carrot.models.insertion import insert
-from carrot.models.message_log import RING_GRACE
 from tests.rows import ADD, in_seconds
 
 pytestmark = pytest.mark.django_db
@@ -34,7 +33,7 @@ EARLIER: dict[str, Any] = {"run_after": datetime(2001, 1, 1, tzinfo=timezone.utc
 
 def row_of(row_is_message: bool = False, **changes: Any) -> MessageLog:
     message = Message(**{"task": ADD, "queue": "default", "routing_key": "default", **changes})
-    return MessageLog.from_message(message, broker="amqp://host/%2f", row_is_message=row_is_message)
+    return MessageLog.from_message(message, broker="amqp://host/%2f", row_is_message=row_is_message, ring_in=5.0)
 
 
 def stored(pk: int) -> dict[str, Any]:
@@ -74,7 +73,7 @@ def test_a_row_for_a_broker_is_rung_after_a_grace_and_a_row_that_is_its_message_
     rung, own, later = row_of(), row_of(row_is_message=True), row_of(row_is_message=True, **LATER)
     assert (rung.status, own.status, later.status) == (Status.PUBLISHED, Status.PUBLISHED, Status.WAITING)
     assert rung.ring_at is not None
-    assert before < rung.ring_at <= in_seconds(RING_GRACE)
+    assert before < rung.ring_at <= in_seconds(5.0)
     assert own.ring_at is None
     assert later.ring_at == LATER["run_after"]
 
@@ -113,7 +112,7 @@ def test_arguments_that_are_no_json_never_reach_the_table() -> None:
 
 def test_a_row_makes_the_message_it_was_made_from() -> None:
     message = Message(task=ADD, queue="default", **{key: RICH[key] for key in RICH if key != "run_after"})
-    row = MessageLog.from_message(message, broker="x", row_is_message=False)
+    row = MessageLog.from_message(message, broker="x", row_is_message=False, ring_in=5.0)
     insert([row], "default")
     assert MessageLog.objects.get().to_message() == message
     assert row.positionals == message.args
