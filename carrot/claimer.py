@@ -29,6 +29,8 @@ AHEAD = 0.05
 MAX_AHEAD = 250
 #: Seconds without one task ending, all threads busy, after which ready tasks go back.
 STUCK = 0.2
+#: Seconds until a task that does not fit the code of this process is rung again.
+MISFIT_DELAY = 5.0
 #: Seconds to wait after the database failed.
 RETRY = 0.5
 #: Seconds a suspect waits for the other tasks of its process to end, doubled with each of so many hand-backs.
@@ -159,6 +161,12 @@ class Claimer(threading.Thread):
     def _serve(self, lane: Lane) -> None:
         if refused := lane.executor.refused():  # the lease may hold again by now; their turn is over
             self._hand_back(refused, 0.0)
+        misfits: dict[str, list[Claim]] = {}
+        for claim, why in lane.executor.misfits():
+            misfits.setdefault(why, []).append(claim)
+        for why, claims in misfits.items():
+            logger.warning("%d task(s) wait for a worker that can start them: %s", len(claims), why)
+            self._hand_back(claims, MISFIT_DELAY, why)
         if lane.stuck() or self._full() or self._solo or not self._slot.may_start():
             hold_none = self._solo or self._full() or not self._slot.may_start()
             free = 0 if hold_none else lane.executor.threads - lane.executor.load()
@@ -203,7 +211,7 @@ class Claimer(threading.Thread):
             self._waiting = False
             self._wake.clear()
 
-    def _hand_back(self, claims: Sequence[Claim], ring_in: float) -> None:
+    def _hand_back(self, claims: Sequence[Claim], ring_in: float, note: str = "") -> None:
         """Gives unstarted claims back; their bells are rung from here at once, or by the relay after ``ring_in`` s."""
         if not claims:
             return
@@ -216,8 +224,9 @@ class Claimer(threading.Thread):
         rows = MessageLog.objects.hand_back(
             [claim for claim in claims if claim.queue not in embedded],
             ring_in=self._confirm_timeout if at_once else ring_in,
+            note=note,
         )
-        MessageLog.objects.hand_back([claim for claim in claims if claim.queue in embedded], ring_in=ring_in)
+        MessageLog.objects.hand_back([claim for claim in claims if claim.queue in embedded], ring_in=ring_in, note=note)
         if at_once:
             publisher.ring(row.to_message() for row in rows)
 

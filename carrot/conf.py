@@ -185,6 +185,14 @@ class CarrotSettings:
         help="How often a service compares the rows of waiting and running tasks with the messages in RabbitMQ, and "
         "with the memory of its workers. What RabbitMQ lost is missed after about three times this long.",
     )
+    deploy_patience: float = key(
+        number(0, DAY),
+        id="carrot.E027",
+        unit="seconds",
+        default=120.0,
+        help="How long a task waits that the code of a worker cannot start, as its function is unknown there or takes "
+        "other arguments: during a deployment another worker may. Then it is failed.",
+    )
     publisher: str = key(
         setting_values.choice("thread", "relay"),
         id="carrot.E020",

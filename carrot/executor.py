@@ -7,7 +7,6 @@ atomic task is written here, as part of its transaction.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
 import traceback
@@ -17,16 +16,14 @@ from datetime import timedelta
 from functools import partial
 from queue import Empty, SimpleQueue
 from types import FunctionType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from asgiref.sync import async_to_sync
-
-from carrot import atomic, clock, registry
+from carrot import atomic, clock, invocation, registry
 from carrot.arguments import clean_text, encode_output
 from carrot.board import Slot
 from carrot.context import TaskContext, TaskLog, entered
 from carrot.database import TaskConnections, closing
-from carrot.models import Origin
+from carrot.invocation import DoesNotFit, Patience
 from carrot.models.claim import Claim, Outcome
 
 logger = logging.getLogger(__name__)
@@ -35,7 +32,7 @@ logger = logging.getLogger(__name__)
 MAX_TRACEBACK = 32_768
 MAX_EXCEPTION = 4_096
 #: Files whose frames stand above those of a task.
-_OWN_FILES = {__file__, atomic.__file__}
+_OWN_FILES = {__file__, atomic.__file__, invocation.__file__}
 #: Weight of the newest task in the moving mean of run times.
 NEWEST = 0.2
 
@@ -63,6 +60,7 @@ class Executor:
         *,
         log_limit: int,
         output_limit: int,
+        patience: float,
     ) -> None:
         self.threads = threads
         #: Tasks that run, by thread; read by the recorder for the logs of long ones.
@@ -75,8 +73,10 @@ class Executor:
         self._ended = ended
         self._log_limit = log_limit
         self._output_limit = output_limit
+        self._patience = Patience(patience)
         self._ready: SimpleQueue[Claim | None] = SimpleQueue()
         self._refused: SimpleQueue[Claim | None] = SimpleQueue()
+        self._misfits: SimpleQueue[tuple[Claim, str]] = SimpleQueue()
         self._given = 0
         # One counter a thread, so that none needs a lock.
         self._done = [0] * threads
@@ -103,15 +103,23 @@ class Executor:
         """The tasks that no thread has begun. A thread that takes one at this moment keeps it."""
         taken = _drain(self._ready)
         self._given -= len(taken)
-        return taken + _drain(self._refused)
+        return taken + _drain(self._refused) + [claim for claim, _why in self.misfits()]
 
     def refused(self) -> list[Claim]:
         """The tasks whose turn came while the lease could have been over; nobody runs them."""
         return _drain(self._refused)
 
+    def misfits(self) -> list[tuple[Claim, str]]:
+        """The tasks that the code of this process cannot start, and why; others may."""
+        taken: list[tuple[Claim, str]] = []
+        with suppress(Empty):
+            while True:
+                taken.append(self._misfits.get_nowait())
+        return taken
+
     def waiting(self) -> bool:
         """Whether :meth:`take_back` would probably return anything."""
-        return not (self._ready.empty() and self._refused.empty())
+        return not (self._ready.empty() and self._refused.empty() and self._misfits.empty())
 
     def alive(self) -> bool:
         """Whether every thread lives. From any thread."""
@@ -137,14 +145,16 @@ class Executor:
                     continue
                 self._slot.running(cell, claim.id)
                 try:
-                    self._finished(self._run(claim, index, connections))
+                    if ended := self._run(claim, index, connections):
+                        self._finished(ended)
                 finally:
                     # After the outcome was handed on: a process that stops counts on finding it there.
                     self._slot.running(cell, 0)
                     self._done[index] += 1
                 self._ended()
 
-    def _run(self, claim: Claim, index: int, connections: TaskConnections) -> Ended:
+    def _run(self, claim: Claim, index: int, connections: TaskConnections) -> Ended | None:
+        """None: the task does not fit this process, and the claimer gives it back."""
         context = TaskContext(claim, TaskLog(self._log_limit))
         start_time = clock.now()
 
@@ -155,11 +165,14 @@ class Executor:
             return Outcome(claim, status, start_time, end_time, output, context.log.text(), exception, trace)
 
         self.running[index] = context
-        ended, output, error = None, None, None
+        ended: Ended | None = None
+        output: str | None = None
+        error: BaseException | None = None
+        given_back = False
         with entered(context):
             try:
                 connections.before()
-                function = _function(claim)
+                function = invocation.function_of(claim)
                 call = partial(self._output_of, function, claim)
                 if registry.is_atomic(function):
                     outcome = atomic.run_atomic(
@@ -168,6 +181,11 @@ class Executor:
                     ended = Ended(outcome, written=True)
                 else:
                     output = call()
+            except DoesNotFit as misfit:
+                error = misfit.error
+                if self._patience.lasts(claim):
+                    self._misfits.put((claim, str(error)))
+                    given_back = True
             except BaseException as raised:  # SystemExit and KeyboardInterrupt too: the thread must live on
                 error = raised
             try:
@@ -178,10 +196,10 @@ class Executor:
         self.running[index] = None
         took = clock.monotonic() - context.started_at
         self.mean = took if self.mean < 0 else self.mean + NEWEST * (took - self.mean)
-        return ended
+        return None if given_back else ended
 
     def _output_of(self, function: FunctionType, claim: Claim) -> str | None:
-        result = _call(function, claim)
+        result = invocation.call(function, claim)
         return None if result is None else encode_output(result, self._output_limit)
 
 
@@ -195,20 +213,6 @@ def _drain(source: SimpleQueue[Claim | None]) -> list[Claim]:
     for _ in range(len(taken) - len(claims)):
         source.put(None)
     return claims
-
-
-def _function(claim: Claim) -> FunctionType:
-    return registry.resolve(claim.task, registered_only=claim.origin not in (Origin.CODE, Origin.SCHEDULE))
-
-
-def _call(function: FunctionType, claim: Claim) -> Any:
-    result = function(*claim.args, **claim.kwargs)
-    # Not asyncio.run: its database calls would run in a thread of asgiref's, whose connections nobody looks after.
-    return async_to_sync(_awaited)(result) if inspect.iscoroutine(result) else result
-
-
-async def _awaited(coroutine: Any) -> Any:
-    return await coroutine
 
 
 def describe(error: BaseException) -> str:

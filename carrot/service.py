@@ -7,6 +7,7 @@ children it writes on the board; the maintenance process acts on it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import logging
 import os
@@ -61,7 +62,8 @@ class Service:
         say: Callable[[str], None] = print,
         ready: Callable[[], None] = lambda: None,
     ) -> None:
-        self._settings = settings
+        # A test is to say at once what does not fit.
+        self._settings = dataclasses.replace(settings, deploy_patience=0.0) if testmode else settings
         self._queues = queues
         self._processes = processes
         self._testmode = testmode

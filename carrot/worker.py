@@ -131,6 +131,7 @@ class Worker:
             lambda: self._claimer.ended(lane),
             log_limit=self._settings.max_log_size,
             output_limit=self._settings.max_output_size,
+            patience=self._settings.deploy_patience,
         )
         adopt = consumer.get_message_log if consumer.adopts else None
         lane = Lane(queue.name, broker, broker.subscribe(queue, lambda: self._claimer.wake(), adopt), executor)

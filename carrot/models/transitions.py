@@ -120,7 +120,7 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
             "tries": F("tries") - 1,
             "hand_backs": F("hand_backs") + 1,
             "ring_at": now + timedelta(seconds=ring_in),
-            "note": note,
+            "note": note[:255],
             "state_at": now,
         }
         rows: list[MessageLog] = []

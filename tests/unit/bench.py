@@ -16,13 +16,21 @@ TIMEOUT = 10.0
 class Bench:
     """An executor of two threads under a lease that holds, and the outcomes that came of it."""
 
-    def __init__(self, threads: int = 2) -> None:
+    def __init__(self, threads: int = 2, patience: float = 0.0) -> None:
         self.slot: Slot = Board(1, 4).slots[0]
         self.slot.prolong(float("inf"))
         self.outcomes: SimpleQueue[Ended] = SimpleQueue()
         self.ended = 0
         self.executor = Executor(
-            "default", threads, self.slot, 1, self._finished, self._ended, log_limit=4096, output_limit=4096
+            "default",
+            threads,
+            self.slot,
+            1,
+            self._finished,
+            self._ended,
+            log_limit=4096,
+            output_limit=4096,
+            patience=patience,
         )
 
     def _finished(self, ended: Ended) -> None:

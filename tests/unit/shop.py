@@ -19,7 +19,7 @@ TIMEOUT = 10.0
 class Shop:
     """A claimer with one queue, ``default`` on the embedded broker, and its executor."""
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, patience: float = 0.0) -> None:
         self.worker = new_worker()
         self.held: Held = {}
         self.full = False
@@ -29,7 +29,15 @@ class Shop:
         queue = get_queue("default")
         broker = DatabaseBroker(queue.host)
         self.executor = Executor(
-            "default", threads, self.slot, 0, self._finished, self._ended, log_limit=4096, output_limit=4096
+            "default",
+            threads,
+            self.slot,
+            0,
+            self._finished,
+            self._ended,
+            log_limit=4096,
+            output_limit=4096,
+            patience=patience,
         )
         self.subscription = DatabaseSubscription(queue, lambda: self.claimer.wake())
         self.lane = Lane("default", broker, self.subscription, self.executor)

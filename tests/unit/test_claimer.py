@@ -46,8 +46,8 @@ def shops() -> Iterator[Any]:
     most.clear()
     made: list[Shop] = []
 
-    def make(threads: int = 1) -> Shop:
-        made.append(Shop(threads))
+    def make(threads: int = 1, **options: Any) -> Shop:
+        made.append(Shop(threads, **options))
         return made[-1]
 
     yield make
@@ -79,6 +79,40 @@ def test_behind_an_unknown_task_nothing_is_claimed(shops: Any) -> None:
     assert wait_until(lambda: shop.claimer.ticked_at > before + 0.5, TIMEOUT)
     assert statuses() == [Status.IN_PROGRESS, Status.PUBLISHED, Status.PUBLISHED]
     assert not MessageLog.objects.exclude(hand_backs=0).exists()  # nor were they taken and given back
+
+
+def test_a_task_that_does_not_fit_the_code_waits_a_little_for_a_worker_that_it_fits(
+    shops: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = shops(patience=60.0)
+    gone = new_row(task=f"{HERE}.gone", args=[])
+    changed = new_row(task=f"{HERE}.counts", args=["an argument more"])
+    publish_message(ADD, 1, 2)
+    shop.claimer.start()
+    assert shop.outcomes.get(timeout=TIMEOUT).output == "3"
+    assert wait_until(lambda: MessageLog.objects.filter(hand_backs=1, status=Status.PUBLISHED).count() == 2, TIMEOUT)
+    for row, reason in ((gone, "Unknown task"), (changed, f"{HERE}.counts() does not take these arguments")):
+        row.refresh_from_db()
+        assert (row.tries, row.worker_id) == (0, None)
+        assert row.note.startswith(reason)
+        assert row.ring_at is not None
+        assert in_seconds(module.MISFIT_DELAY - 3) < row.ring_at <= in_seconds(module.MISFIT_DELAY)
+        assert f"1 task(s) wait for a worker that can start them: {reason}" in caplog.text
+    assert shop.held == {}
+    monkeypatch.setattr(f"{HERE}.gone", counts, raising=False)  # as a worker with newer code has it
+    MessageLog.objects.filter(pk=gone.pk).update(ring_at=in_seconds(-1))
+    assert shop.outcomes.get(timeout=TIMEOUT).status == "COMPLETED"
+
+
+def test_one_that_fits_nobody_is_failed_in_the_end(shops: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MISFIT_DELAY", 0.01)
+    new_row(task=f"{HERE}.gone", args=[])
+    shop = shops(patience=0.3)
+    shop.claimer.start()
+    outcome = shop.outcomes.get(timeout=TIMEOUT)
+    assert outcome.status == "FAILED"
+    assert outcome.exception.startswith("TaskAttributeError: Unknown task")
+    assert outcome.claim.hand_backs >= 1
 
 
 def test_behind_tiny_tasks_many_are_claimed_ahead(shops: Any) -> None:

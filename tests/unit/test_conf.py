@@ -78,6 +78,7 @@ def test_every_default_is_what_the_design_says() -> None:
         grace=25.0,
         confirm_timeout=5.0,
         reconcile_interval=5.0,
+        deploy_patience=120.0,
         publisher="thread",
         retention=conf.Retention(completed=3 * 86400.0, failed=None, cancelled=3 * 86400.0),
         redact=("API", "AUTH", "TOKEN", "KEY", "SECRET", "PASS", "SIGNATURE"),
@@ -111,6 +112,7 @@ def test_every_key_is_read() -> None:
         "grace": 0,
         "confirm_timeout": 3,
         "reconcile_interval": 0.5,
+        "deploy_patience": 0,
         "publisher": "relay",
         "retention": {"completed": None, "failed": 60},
         "redact": ["^pin$"],
@@ -143,6 +145,7 @@ def test_every_key_is_read() -> None:
         grace=0.0,
         confirm_timeout=3.0,
         reconcile_interval=0.5,
+        deploy_patience=0.0,
         publisher="relay",
         retention=conf.Retention(completed=None, failed=60.0),
         redact=("^pin$",),
@@ -202,6 +205,7 @@ NO_NUMBERS = [True, False, "30", None, [30], float("nan"), float("inf"), -1, 10*
         ("grace", "carrot.E019"),
         ("confirm_timeout", "carrot.E025"),
         ("reconcile_interval", "carrot.E026"),
+        ("deploy_patience", "carrot.E027"),
     ],
 )
 def test_seconds_are_numbers_within_bounds(key: str, id_: str, value: object) -> None:
