@@ -111,14 +111,16 @@ def test_a_task_that_cannot_be_delivered_holds_up_no_other(broker: Broker, recei
 # -- queues -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_existing_queue_with_other_arguments_is_used_as_it_is(
-    broker: Broker, probe: Probe, receiver: Receivers
+def test_an_existing_queue_with_other_arguments_is_used_as_it_is_and_named_in_the_log(
+    broker: Broker, probe: Probe, receiver: Receivers, caplog: pytest.LogCaptureFixture
 ) -> None:
     probe.channel.queue_declare("default", arguments={"x-max-priority": 3, "x-message-ttl": 600_000})
     publish_message(ADD, 1, 0)
     here = receiver()
     here.collect(1)
     assert here.subscription.problem() == ""
+    assert wait_until(lambda: "is not as the settings say" in caplog.text, 10.0)
+    assert "inequivalent arg" in caplog.text
 
 
 def test_a_queue_deleted_under_its_consumer_is_declared_again(

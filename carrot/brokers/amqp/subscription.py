@@ -18,7 +18,7 @@ from django.db import Error as DatabaseFailure
 from carrot import clock
 from carrot.brokers.amqp.connection import ConnectionThread, JoinedConnection, explain
 from carrot.brokers.amqp.intake import Delivery, Intake
-from carrot.brokers.amqp.topology import Dialogue, declare
+from carrot.brokers.amqp.topology import Dialogue, compare, declare
 from carrot.brokers.base import Adopt, Subscription
 from carrot.conf import QueueSettings
 from carrot.exceptions import CarrotError
@@ -54,6 +54,7 @@ class AmqpSubscription(Subscription):
         self._tag = ""
         self._prefetch = 0
         self._busy = False
+        self._compared = False
 
     # -- the claimer's thread -------------------------------------------------------------------------------------
 
@@ -149,6 +150,19 @@ class AmqpSubscription(Subscription):
             self._thread.later(RETRY * 2, partial(self._again, connection))
         else:
             connection.channel(on_open_callback=self._on_channel)
+            if not self._compared:
+                Dialogue(connection, compare(self.queue, connection.major_version), self._on_compared)
+
+    def _on_compared(self, difference: str | None, error: CarrotError | None) -> None:
+        self._compared = error is None
+        if difference:
+            logger.warning(
+                "Queue %s on %s is not as the settings say (%s). It is used as it is; to change it, stop all services, "
+                "delete the queue in RabbitMQ, and start them again: the tasks are in the database.",
+                self.queue.name,
+                self.queue.host,
+                difference,
+            )
 
     def _again(self, connection: JoinedConnection) -> None:
         if connection.is_open:

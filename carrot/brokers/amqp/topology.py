@@ -14,6 +14,7 @@ from carrot.exceptions import BrokerError, BrokerRefused, BrokerUnreachable, Car
 
 T = TypeVar("T")
 NOT_FOUND = 404
+DIFFERENT = 406
 #: RabbitMQ 4.0 drops a message of a quorum queue that was delivered 20 times, unless its limit is -1. Before, there was
 #: no limit unless one was set, and -1 was one: a message handed back once was dropped.
 NO_LIMIT_SINCE = 4
@@ -113,23 +114,36 @@ def purge(queue: QueueSettings) -> Steps[int]:
     return int(answer.method.message_count)
 
 
+def compare(queue: QueueSettings, major_version: int) -> Steps[str]:
+    """What an existing queue has otherwise than the settings say, in the server's words; "" where nothing is known."""
+    try:
+        yield _declaration(queue, major_version)
+    except ChannelRefused as refused:
+        return str(refused) if refused.code == DIFFERENT else ""
+    return ""
+
+
+def _declaration(queue: QueueSettings, major_version: int) -> Step:
+    arguments = {"x-max-priority": get_settings().max_priority, **queue.queue_arguments}
+    if arguments.get("x-queue-type") == "quorum":
+        arguments.pop("x-max-priority", None)  # a quorum queue has no such argument
+        if major_version >= NO_LIMIT_SINCE:
+            arguments.setdefault("x-delivery-limit", -1)
+    return Step("queue_declare", {"queue": queue.name, "durable": queue.durable, "arguments": arguments})
+
+
 def declare(queue: QueueSettings, major_version: int) -> Steps[None]:
     """Makes sure the queue exists, and the exchange of its own name that is bound to it, as in 1.x.
 
-    ``major_version`` is that of the server.
     What exists is used as it is: arguments of a queue cannot be changed, and declaring it with others is an error.
+    ``major_version`` is that of the server.
     """
     try:
         yield Step("queue_declare", {"queue": queue.name, "passive": True})
     except ChannelRefused as refused:
         if refused.code != NOT_FOUND:
             raise
-        arguments = {"x-max-priority": get_settings().max_priority, **queue.queue_arguments}
-        if arguments.get("x-queue-type") == "quorum":
-            arguments.pop("x-max-priority", None)  # a quorum queue has no such argument
-            if major_version >= NO_LIMIT_SINCE:
-                arguments.setdefault("x-delivery-limit", -1)
-        yield Step("queue_declare", {"queue": queue.name, "durable": queue.durable, "arguments": arguments})
+        yield _declaration(queue, major_version)
     try:
         yield Step("exchange_declare", {"exchange": queue.name, "passive": True})
     except ChannelRefused as refused:
