@@ -36,7 +36,9 @@ LAST_DELAY = 4.0
 #: Seconds of life after which a process is no longer young.
 YOUNG = 20.0
 #: Seconds, over the grace, after which a worker that does not end is killed.
-OVERTIME = 20.0
+OVERTIME = 10.0
+#: Seconds in which dead workers are buried at the end, and as many for the end of the maintenance process.
+LAST_RITES = 3.0
 
 
 @dataclass
@@ -271,11 +273,11 @@ class Service:
     def _end_all(self) -> None:
         """Workers first; then the maintenance process, once it has buried them."""
         self._kill_workers("is left over")
-        ends = clock.monotonic() + 10.0
+        ends = clock.monotonic() + 2 * LAST_RITES
         while self._children and clock.monotonic() < ends:
             self._look_at_children()
             unburied = any(slot.state == ENDED for slot in self._board.slots)
-            if not self._workers() and (not unburied or clock.monotonic() > ends - 5.0):
+            if not self._workers() and (not unburied or clock.monotonic() > ends - LAST_RITES):
                 for child in self._children.values():
                     forking.send(child.pid, forking.END)
             select.select([], [], [], 0.05)

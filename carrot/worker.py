@@ -7,6 +7,7 @@ died: a process is never half alive.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -33,6 +34,8 @@ task_logger = logging.getLogger("carrot.tasks")
 LOOK = 0.5
 #: Seconds a process whose master has died gives its running tasks.
 ORPHAN_GRACE = 5.0
+#: Seconds over the grace in which what was not begun is given back and the last outcomes are written.
+LAST_WORDS = 6.0
 
 #: How a worker process ends.
 EXIT_DONE, EXIT_UNFINISHED, EXIT_BROKEN = 0, 3, forking.BROKEN
@@ -49,7 +52,8 @@ class Worker:
         self._slot = slot
         self._parent = parent
         self._grace = settings.grace
-        self._signals = 0
+        self._told_to_stop = False
+        self._grace_ends = math.inf
         self._woken = threading.Event()
         self._held: Held = {}
         self._lanes: list[Lane] = []
@@ -78,7 +82,9 @@ class Worker:
     def _on_signal(self, number: int, _frame: object) -> None:
         # SIGQUIT is the end of the grace. SIGTERM may come twice, from the master and from whoever signals the whole
         # group.
-        self._signals = 2 if number == signal.SIGQUIT else max(self._signals, 1)
+        self._told_to_stop = True
+        if number == signal.SIGQUIT:
+            self._grace_ends = min(self._grace_ends, clock.monotonic())
         self._woken.set()
 
     def _register(self) -> WorkerProcess:
@@ -144,7 +150,7 @@ class Worker:
 
     def _watch(self) -> None:
         """Until told to stop: ticks for the master, and looks that every thread is well."""
-        while not self._signals:
+        while not self._told_to_stop:
             self._slot.tick()
             if os.getppid() != self._parent:
                 logger.error("The master process is gone; this worker stops.")
@@ -176,24 +182,30 @@ class Worker:
 
     def _drain(self) -> int:
         """Lets running tasks finish within the grace, gives back the rest. A second signal ends the grace."""
-        ends = clock.monotonic() + self._grace
+        self._grace_ends = min(self._grace_ends, clock.monotonic() + self._grace)
         self._slot.leave()
         self._claimer.stop()
         for lane in self._lanes:
             lane.executor.stop()
         while any(lane.executor.load() for lane in self._lanes) or self._claimer.is_alive():
-            if clock.monotonic() > ends or self._signals > 1:
+            if clock.monotonic() > self._grace_ends:
                 break
             self._slot.tick()
             self._woken.clear()
             self._woken.wait(0.05)
-        self._claimer.join(5.0)
+        self._join(self._claimer)
         self._recorder.finish()
-        self._recorder.join(10.0)
+        self._join(self._recorder)
         left = [context.claim for context in self._running() if context is not None]
         for claim in left:
             task_logger.warning("%s %s did not finish within the grace; it will run again.", claim.task, claim.uuid)
         return EXIT_UNFINISHED if left or self._recorder.is_alive() else EXIT_DONE
+
+    def _join(self, thread: threading.Thread) -> None:
+        """Waits for a thread, :data:`LAST_WORDS` seconds over the grace, which a signal may end meanwhile."""
+        while thread.is_alive() and clock.monotonic() < self._grace_ends + LAST_WORDS:
+            self._slot.tick()
+            thread.join(0.05)
 
 
 def _log_outcome(outcome: Outcome) -> None:
