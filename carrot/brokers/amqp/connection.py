@@ -18,6 +18,7 @@ from pika.adapters.select_connection import IOLoop
 from pika.adapters.utils.connection_workflow import AMQPConnectionWorkflowFailed, AMQPConnectorPhaseErrorBase
 
 from carrot import clock, database
+from carrot.brokers.amqp.frames import without_headers
 from carrot.virtual_host import VirtualHost
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,8 @@ class JoinedConnection(pika.SelectConnection):  # type: ignore[misc]  # pika has
     """Writes the frames of many messages with one system call.
 
     pika hands each frame (three a message) to the socket on its own. Inside :meth:`joined` they are gathered instead.
-    Only ``_output_marshaled_frames`` is replaced; a test fails when a pika release no longer goes through it.
+    Only ``_output_marshaled_frames`` and ``_read_frame`` are replaced; a test fails when a pika release no longer goes
+    through them.
     """
 
     _gathered: list[bytes] | None = None
@@ -127,6 +129,17 @@ class JoinedConnection(pika.SelectConnection):  # type: ignore[misc]  # pika has
             super()._output_marshaled_frames([b"".join(marshaled_frames)])
         else:
             self._gathered.extend(marshaled_frames)
+
+    def _read_frame(self) -> tuple[int, Any]:
+        """The next frame of what has come. Headers that pika cannot decode (a timestamp in milliseconds, tables nested
+        thousands deep) are left out: it would end the connection over them, and the broker deliver the message again
+        on the next one, for ever."""
+        try:
+            found: tuple[int, Any] = super()._read_frame()
+        except Exception as error:
+            found = without_headers(self._frame_buffer)
+            logger.warning("A message's headers cannot be read and are left out: %s: %s", type(error).__name__, error)
+        return found
 
     def joined(self, send: Callable[[], None]) -> None:
         """Calls ``send`` and writes whatever it sent in one piece."""
