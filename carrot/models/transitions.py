@@ -304,8 +304,10 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
                 address, ring_in = queues[queue]
                 own = {**changes, "broker": address, "ring_at": now + timedelta(seconds=ring_in)}
                 some = [row for row in rows if row.queue == queue]
-                self.using(alias).filter(pk__in=[row.pk for row in some]).update(**own)
+                # The fence, too: a confirm of a message from before the row was withdrawn must not disarm the new bell.
+                self.using(alias).filter(pk__in=[row.pk for row in some]).update(**own, fence=F("fence") + 1)
                 for row in some:
+                    row.fence += 1
                     for name, value in own.items():
                         setattr(row, name, value)
         return rows

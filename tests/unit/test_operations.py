@@ -44,9 +44,20 @@ def test_a_requeued_task_can_be_claimed_and_its_old_outcome_is_late() -> None:
     MessageLog.objects.record([outcome_of(claim, "FAILED")])
     operations.requeue([row.pk])
     again = claim_of(row, worker)
-    assert again.fence == claim.fence + 1
+    assert again.fence > claim.fence
     assert MessageLog.objects.record([outcome_of(claim)]) == set()
     assert MessageLog.objects.record([outcome_of(again)]) == {row.pk}
+
+
+def test_a_late_confirm_does_not_disarm_the_bell_of_a_requeued_task(settings: Any) -> None:
+    settings.CARROT = {"default_broker": "amqp://host/v", "publisher": "relay"}
+    row = new_row(ring_at=in_seconds(5))  # its message is sent, and confirmed
+    operations.withdraw([row.pk])
+    assert MessageLog.objects.claim([row.uuid], new_worker().pk) == {}  # its message comes, and is acknowledged
+    operations.requeue([row.pk])
+    MessageLog.objects.confirmed([row.uuid], 0)  # what was said of the first message is written now
+    row.refresh_from_db()
+    assert row.ring_at is not None
 
 
 def test_a_second_press_requeues_nothing() -> None:
