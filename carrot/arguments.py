@@ -19,7 +19,7 @@ from django.db.models import Manager, Model
 from django.db.models.query import QuerySet
 
 from carrot.exceptions import InvalidArguments
-from carrot.not_json import MAX_DEPTH, bad_text, depth, faults, short, to_json, type_name
+from carrot.not_json import ANY_CURE, MAX_DEPTH, bad_text, depth, error_text, faults, short, to_json, type_name
 
 __all__ = ["MARK", "MAX_DEPTH", "clean_text", "decode", "encode_arguments", "encode_output", "to_json"]
 
@@ -155,16 +155,24 @@ def _culprit(args: list[Any], kwargs: dict[Any, Any], names: Sequence[str]) -> I
         problem = bad_text(name)
         if problem is not None:
             return InvalidArguments(f"The name of {label} {problem}.")
-        for place, problem in faults(value):
-            inner = f"{name}{place}"
+        if fault := _first_fault(value):
+            inner = f"{name}{fault[0]}"
             where = f" (`{inner}`)" if inner and label != f"argument {_shown(inner)}" else ""
-            return InvalidArguments(f"A{label[1:]}{where} {problem}.")
+            return InvalidArguments(f"A{label[1:]}{where} {fault[1]}.")
     return None
+
+
+def _first_fault(value: object) -> tuple[str, str] | None:
+    try:
+        return next(faults(value), None)
+    except Exception as error:
+        # An object that raises whatever it is asked, be it for an attribute or its class.
+        return "", f"is of type {type_name(value)}, and looking at it raised {error_text(error)}: {ANY_CURE}"
 
 
 def _no_json(error: Exception) -> InvalidArguments:
     return InvalidArguments(
-        f"The arguments have no JSON form: {type(error).__name__}: {error}. "
+        f"The arguments have no JSON form: {error_text(error)}. "
         "Pass text, numbers, booleans, None, and lists and dictionaries of these."
     )
 

@@ -8,6 +8,7 @@ task is begun, its work there counts once.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable
 
@@ -20,10 +21,13 @@ from carrot.models.claim import Claim, Outcome
 
 logger = logging.getLogger(__name__)
 
-#: Attempts in a row whose transaction the database may break off before the task is FAILED like any other.
-MAX_BROKEN = 5
-#: Seconds until the next attempt after the first that was broken off; doubled with each.
+#: Attempts in a row whose transaction the database may break off before the task is FAILED like any other. With the
+#: delays they take a minute: a database that fails over has calmed down by then.
+MAX_BROKEN = 8
+#: Seconds until the next attempt after the first that was broken off, about; doubled with each.
 FIRST_DELAY = 0.5
+#: Share of a delay by which it differs from task to task: those broken off together shall not meet again.
+JITTER = 0.25
 #: Seconds between tries to learn what became of a transaction while the database is away.
 RETRY = 0.5
 
@@ -78,7 +82,7 @@ def _released(claim: Claim, error: BaseException) -> bool:
     A COMMIT whose answer was lost may still be on its way through the server: the row is locked until it is decided, so
     this statement learns the truth, which a mere look would not.
     """
-    delay = FIRST_DELAY * 2 ** ((claim.tries - 1) % MAX_BROKEN)
+    delay = FIRST_DELAY * 2 ** ((claim.tries - 1) % MAX_BROKEN) * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
     note = f"the database broke off its transaction: {' '.join(str(error).split())}"
     return bool(_patiently(lambda: MessageLog.objects.release([(claim.id, claim.fence)], ring_in=delay, note=note)))
 
@@ -91,10 +95,11 @@ def _stands(claim: Claim) -> bool:
 
 def _patiently(statement: Callable[[], int]) -> int:
     complain = database.Complaint(logger)
+    database.drop_broken()
     while True:
-        database.drop_broken()
         try:
             return statement()
         except DatabaseFailure as error:
             complain("An atomic task waits for the database: %s", str(error).strip())
+            database.drop_broken()
             time.sleep(RETRY)

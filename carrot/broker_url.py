@@ -7,6 +7,7 @@ after the last `@` and before any `/` or `?`: everything else may be a piece of 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -19,6 +20,10 @@ from carrot.exceptions import CarrotConfigException
 
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
 DEFAULT_NAME = "/"
+#: Bytes of a name. A password may be longer: RabbitMQ takes tokens (OAuth 2) as passwords.
+MAX_NAME = 255
+#: Characters of an address: several hosts, or a name in percent-encoding, may be longer.
+MAX_ADDRESS = 255
 
 # What the query part of a URL may say; `brokers/amqp` decides about all other limits of a connection.
 TLS_OPTIONS = ("cafile", "certfile", "keyfile")
@@ -52,12 +57,17 @@ class BrokerURL:
         if self.scheme == "database":
             return "database://"
         query = "&".join(f"{key}={quote(value, safe='/:')}" for key, value in self.options)
-        user = f"{quote(self.username, safe='')}:{password}@" if self.username or self.password else ""
+        # Written also where both are empty: without them they would be read as guest.
+        user = f"{quote(self.username, safe='')}:{password}@"
         return f"{self.scheme}://{user}{self._location()}" + (f"?{query}" if query else "")
 
     def write_address(self) -> str:
-        """The URL without user, password and options."""
-        return "database://" if self.scheme == "database" else f"{self.scheme}://{self._location()}"
+        """The URL without user, password and options. A long one ends with a digest, as a row has room for no more."""
+        address = "database://" if self.scheme == "database" else f"{self.scheme}://{self._location()}"
+        if len(address) <= MAX_ADDRESS:
+            return address
+        digest = hashlib.sha256(address.encode()).hexdigest()[:8]
+        return f"{address[: MAX_ADDRESS - len(digest) - 1]}…{digest}"
 
     def _location(self) -> str:
         hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
@@ -90,7 +100,7 @@ def parse_url(url: object) -> BrokerURL:
         hosts=parse_hosts(hosts, DEFAULT_PORTS[scheme], show=bool(at), in_url=True),
         name=parse_name(path),
         username=_decode(username, "user") if at else "guest",
-        password=_decode(password, "password") if colon else ("" if at else "guest"),
+        password=_decode(password, "password", limit=None) if colon else ("" if at else "guest"),
         options=_parse_options(query, scheme, shown),
     )
 
@@ -179,7 +189,7 @@ def _parse_port(value: object, what: str, *, show: bool = True) -> int:
 
 
 @sensitive_variables()
-def _decode(text: str, what: str) -> str:
+def _decode(text: str, what: str, limit: int | None = MAX_NAME) -> str:
     if _BAD_PERCENT.search(text):
         raise CarrotConfigException(
             f"The {what} in a broker's URL has a % that is not followed by two hexadecimal digits. {_ENCODE}"
@@ -189,17 +199,17 @@ def _decode(text: str, what: str) -> str:
     decoded = data.decode("utf-8", "replace")
     if decoded.encode() != data:
         raise CarrotConfigException(f"The {what} in a broker's URL is not UTF-8 once it is decoded. {_ENCODE}")
-    return check_text(decoded, f"{what} in a broker's URL")
+    return check_text(decoded, f"{what} in a broker's URL", limit)
 
 
 @sensitive_variables()
-def check_text(text: str, what: str) -> str:
-    """The text, if it can go over the wire. Raises `CarrotConfigException` otherwise."""
+def check_text(text: str, what: str, limit: int | None = MAX_NAME) -> str:
+    """The text, if it can go over the wire; ``limit`` in bytes. Raises `CarrotConfigException` otherwise."""
     data = text.encode("utf-8", "surrogatepass")
     if _CONTROL.search(text) or data.decode("utf-8", "ignore") != text:
         raise CarrotConfigException(f"The {what} holds a control character or a lone surrogate. Remove it.")
-    if len(data) > 255:
-        raise CarrotConfigException(f"The {what} is longer than 255 bytes, which AMQP cannot carry.")
+    if limit is not None and len(data) > limit:
+        raise CarrotConfigException(f"The {what} is longer than {limit} bytes, which AMQP cannot carry.")
     return text
 
 

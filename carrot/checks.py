@@ -26,6 +26,8 @@ import carrot
 from carrot import conf
 from carrot.conf import CarrotSettings
 from carrot.models import MessageLog
+from carrot.not_json import error_text
+from carrot.setting_values import shown
 
 # What the pages of the monitor are made with.
 ADMIN_APPS = ("rangefilter", "django_json_widget")
@@ -127,7 +129,7 @@ def _import(load: Callable[[str], object], path: str) -> tuple[object, str]:
     try:
         return load(path), ""
     except (Exception, SystemExit) as error:
-        return None, f"does not import ({type(error).__name__}: {error})"
+        return None, f"does not import ({error_text(error)})"
 
 
 def monitor_authentication_messages(paths: Iterable[str]) -> Iterator[CheckMessage]:
@@ -166,7 +168,7 @@ def consumer_class_messages(settings: CarrotSettings) -> Iterator[CheckMessage]:
             continue
         found = found or "is not a subclass of carrot.consumer.Consumer"
         yield Error(
-            f'The queue "{queue.name}" has the consumer_class "{queue.consumer_class}", which {found}.',
+            f'The queue {shown(queue.name)} has the consumer_class "{queue.consumer_class}", which {found}.',
             hint="Write the dotted path of a subclass of carrot.consumer.Consumer, or leave it out.",
             id="carrot.E034",
         )

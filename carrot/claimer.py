@@ -124,7 +124,6 @@ class Claimer(threading.Thread):
                 self.ticked_at = clock.monotonic()
                 try:
                     self._step()
-                    self._complain.over()
                 except DatabaseFailure as error:
                     # Nothing was acknowledged. Where the fate of a commit is unknown, the audit finds the rows.
                     self._complain("Claiming waits for the database: %s", str(error).strip())
@@ -177,6 +176,7 @@ class Claimer(threading.Thread):
         lane.subscription.demand(lane.executor.threads + lane.ahead())
         if self._may_claim(lane):
             claims = lane.subscription.claim(lane.room(), self._worker_id)
+            self._complain.over()
             for claim in claims:
                 self._held[claim.id, claim.fence] = claim
                 if claim.crashes:
@@ -240,6 +240,7 @@ class Claimer(threading.Thread):
         self._audit_at = clock.monotonic() + self._audit_interval
         mine = MessageLog.objects.filter(status="IN_PROGRESS", worker=self._worker_id)
         strangers = {pair for pair in mine.values_list("pk", "fence") if pair not in self._held}
+        self._complain.over()
         lost = strangers & self._strangers
         if lost:
             logger.warning("%d task(s) were claimed without this worker knowing; they are released.", len(lost))

@@ -7,6 +7,7 @@ into the right task.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -17,6 +18,10 @@ from dataclasses import dataclass, field
 from carrot import clock
 from carrot.arguments import clean_text
 from carrot.models.claim import Claim
+
+#: Characters that a terminal obeys, or by which text is shown in another place than it stands. Tabs and line breaks are
+#: none of them.
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class TaskLog:
@@ -56,7 +61,8 @@ class TaskLog:
         """The whole log, storable in any database."""
         if not self.version:
             return ""
-        dropped = [f"    … {self._dropped} line(s) left out …"] if self._dropped else []
+        # Not indented, unlike all that a message may hold.
+        dropped = [f"… {self._dropped} line(s) left out …"] if self._dropped else []
         return clean_text("\n".join([*self._head, *dropped, *list(self._tail)]), self._limit + 1024)
 
 
@@ -88,7 +94,7 @@ def entered(context: TaskContext) -> Iterator[None]:
 
 
 class TaskLogFormatter(logging.Formatter):
-    """``2026-01-31T12:00:00.123Z INFO shop.tasks: message``; what follows a line break is indented."""
+    """``2026-01-31T12:00:00.123Z INFO shop.tasks: message``; what follows a line break is indented, see `as_entry`."""
 
     converter = staticmethod(time.gmtime)
 
@@ -96,7 +102,19 @@ class TaskLogFormatter(logging.Formatter):
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).replace("\r", "␍").replace("\n", "\n    ")
+        return as_entry(super().format(record))
+
+
+def as_entry(text: str) -> str:
+    """A text as one entry of a log: what follows a line break is indented, and what a terminal obeys, or shows as the
+    end of a line, is written out. So no message forges a line, or does anything to the terminal of its reader."""
+    return _COMMANDS.sub(_written_out, text).replace("\n", "\n    ")
+
+
+def _written_out(match: re.Match[str]) -> str:
+    r"""``␛`` for the escape character; ``\u2028`` for what has no picture."""
+    code = ord(match[0])
+    return chr(0x2400 + code) if code < 0x20 else match[0].encode("unicode_escape").decode()
 
 
 class TaskLogHandler(logging.Handler):

@@ -6,33 +6,39 @@ import fcntl
 import logging
 import os
 import sys
-from io import TextIOWrapper
+from io import BufferedWriter, FileIO, TextIOWrapper
+from typing import Any
 
-from carrot import logs
-from carrot.exceptions import ServiceError
-from carrot.trusted_file import open_trusted
+from carrot.logs import LogFile, set_level
 
 
-class DaemonLog(logging.FileHandler):
-    """Opens ``path`` at once and only adds to it; opens it anew when something like logrotate has moved it away.
+class Printed(FileIO):
+    """What is printed, on its way into the log. What a full disk does not take is lost: no task fails over it."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+class DaemonLog(LogFile):
+    """A log file that can also take what is printed. For its user alone, as everything a daemon makes.
 
     Raises ``ServiceError`` for a path that cannot be written, or cannot be trusted.
     """
 
+    rights = 0o600
+
     def __init__(self, path: str) -> None:
         self._takes_output = False
-        super().__init__(os.path.abspath(path), encoding="utf-8", errors="backslashreplace")
-        self.setFormatter(logging.Formatter(logs.FORMAT))
+        super().__init__(path)
 
     def fileno(self) -> int:
         """The descriptor of the file, so that ``DaemonContext`` takes this object for a file."""
-        return self._stream.fileno()
-
-    @property
-    def _stream(self) -> TextIOWrapper:
         if self.stream is None:
             raise ValueError("The log file is closed.")  # as closed files do
-        return self.stream
+        return self.stream.fileno()
 
     def take_over(self, level: int) -> None:
         """From now on all log lines, standard output and standard error of this process and its children go here."""
@@ -42,44 +48,28 @@ class DaemonLog(logging.FileHandler):
             if isinstance(handler, logging.StreamHandler) and handler.stream in consoles:
                 root.removeHandler(handler)  # its lines would come here a second time
         root.addHandler(self)
-        logs.set_level(level)
+        set_level(level)
         self._takes_output = True
-        self._redirect(self._stream.fileno())
+        self._redirect(self.fileno())
         # By lines, whatever they were before: what a task prints is wanted before the process ends.
         sys.stdout, sys.stderr = (
-            os.fdopen(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+            TextIOWrapper(
+                BufferedWriter(Printed(number, "w", closefd=False)),
+                encoding="utf-8",
+                errors="backslashreplace",
+                line_buffering=True,
+            )
             for number in (1, 2)
         )
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self._follow()
-        super().emit(record)
-
-    def _follow(self) -> None:
-        try:
-            if os.path.samestat(os.fstat(self._stream.fileno()), os.lstat(self.baseFilename)):
-                return
-        except FileNotFoundError:
-            pass  # moved away
-        try:
-            stream = self._open()
-        except ServiceError:
-            return  # goes on in the file that is open: better there than nowhere
-        self._stream.close()
-        self.stream = stream
-
-    def _open(self) -> TextIOWrapper:
-        opened = open_trusted(
-            self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, option="--logfile", what="log file"
-        )
-        if opened is None:
-            raise ServiceError(f"The log file {self.baseFilename} cannot be written: give another --logfile.")
+    def _opened(self) -> int:
+        opened = super()._opened()
         # Never 0, 1 or 2, which are free where the caller had closed them: they are to be the standard streams.
         fd = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, 3)
         os.close(opened)
         if self._takes_output:
             self._redirect(fd)
-        return open(fd, "a", encoding="utf-8", errors="backslashreplace")
+        return fd
 
     def _redirect(self, fd: int) -> None:
         for number in (1, 2):

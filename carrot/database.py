@@ -7,6 +7,8 @@ has its own connections (Django's rule).
 from __future__ import annotations
 
 import logging
+import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -64,10 +66,16 @@ def harden(name: str) -> None:
 def drop_broken() -> None:
     """After an error: closes this thread's connections, so that the next use makes new ones.
 
-    Even those that answer: behind the same name may be another server by now, and the old one may only be read.
+    Even those that answer: behind the same name may be another server by now, and the old one may only be read. Also
+    what the error itself still holds: a socket for each try to connect.
     """
     for connection in connections.all(initialized_only=True):
         close_one(connection)
+    error = sys.exc_info()[1]
+    while error is not None:
+        # Its frames refer to it, and it to them: else this would wait for the collector of such circles.
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__
 
 
 def close_all() -> None:
@@ -99,8 +107,9 @@ def broke_off(error: BaseException, alias: str, session: object) -> bool:
     """Whether the database, and not the code, ended a transaction that raised ``error``, so that another try may well
     succeed.
 
-    A lost connection; a deadlock or a serialization failure (SQL's class 40, MySQL's 1213 and 1205); SQLite's one lock.
-    ``session`` is the driver's connection in which the transaction began; None: there was none to be had.
+    A lost connection; a deadlock or a serialization failure (SQL's class 40, MySQL's 1213 and 1205); no space or memory
+    left (class 53, MySQL's 1114); SQLite's one lock, and its full disk. ``session`` is the driver's connection in which
+    the transaction began; None: there was none to be had.
     """
     connection = connections[alias]
     if session is not None and connection.connection is not session:
@@ -112,10 +121,10 @@ def broke_off(error: BaseException, alias: str, session: object) -> bool:
     cause = error.__cause__
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     if state is not None:
-        return str(state).startswith("40")
+        return str(state).startswith(("40", "53"))
     if connection.vendor == "mysql":
-        return bool(error.args) and error.args[0] in (1205, 1213)
-    return connection.vendor == "sqlite" and "is locked" in str(error)
+        return bool(error.args) and error.args[0] in (1114, 1205, 1213)
+    return connection.vendor == "sqlite" and any(words in str(error) for words in ("is locked", "disk is full"))
 
 
 class TaskConnections:

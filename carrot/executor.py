@@ -25,6 +25,7 @@ from carrot.context import TaskContext, TaskLog, entered
 from carrot.database import TaskConnections, closing
 from carrot.invocation import DoesNotFit, Patience
 from carrot.models.claim import Claim, Outcome
+from carrot.not_json import type_name
 
 logger = logging.getLogger(__name__)
 
@@ -218,11 +219,13 @@ def _drain(source: SimpleQueue[Claim | None]) -> list[Claim]:
 def describe(error: BaseException) -> str:
     """``ValueError: text``; never raises, whatever the exception's own ``__str__`` does."""
     try:
-        text = str(error)
+        name, text = (
+            type(error).__qualname__,
+            str(error),
+        )  # perhaps of classes of their own, whose methods raise as well
+        return clean_text(f"{name}: {text}" if text else name, MAX_EXCEPTION)
     except BaseException:
-        text = "(its text could not be made)"
-    name = type(error).__qualname__
-    return clean_text(f"{name}: {text}" if text else name, MAX_EXCEPTION)
+        return f"{type_name(error)}: (its text could not be made)"
 
 
 def trace_of(error: BaseException) -> str:

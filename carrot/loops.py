@@ -25,6 +25,7 @@ class Loop(threading.Thread):
         #: When the thread was last seen to be well, by the monotonic clock.
         self.ticked_at = clock.monotonic()
         self._last_retry = last_retry
+        self._complain = database.Complaint(logger)
         self._stopping = threading.Event()
         self._poked = threading.Event()
 
@@ -47,9 +48,10 @@ class Loop(threading.Thread):
                 self.ticked_at = clock.monotonic()
                 try:
                     pause = self.step()
+                    self._complain.over()
                     retry = min(FIRST_RETRY, self._last_retry)
                 except (DatabaseFailure, BrokerError) as error:
-                    logger.warning("%s waits: %s", self.name, str(error).strip())
+                    self._complain("%s waits: %s", self.name, str(error).strip())
                     database.drop_broken()
                     pause, retry = retry, min(self._last_retry, retry * 2)
                 except Exception:

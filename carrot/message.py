@@ -11,14 +11,16 @@ import re
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from carrot import clock, registry
 from carrot.conf import get_settings
-from carrot.exceptions import InvalidArguments
+from carrot.exceptions import InvalidArguments, InvalidTask
 from carrot.not_json import short
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 #: what AMQP can carry as a name of a queue, an exchange or a routing key, in bytes
 MAX_NAME = 255
 MAX_PRIORITY = 255
+#: what a row can hold as the path of a task, in characters
+MAX_TASK = 255
 
 _CALL_TEXT = 200
 _MASK = "********"
@@ -114,15 +118,13 @@ class Message:
                 f"uuid is a {type(self.uuid).__name__}; it must be a uuid.UUID, as carrot.message.uuid7() makes."
             )
         _check_name("task", self.task, limit=None)
+        if len(self.task) > MAX_TASK:
+            raise InvalidArguments(f"task {short(self.task)} is longer than {MAX_TASK} characters; use a shorter path.")
         _check_name("queue", self.queue)
         _check_name("exchange", self.exchange, empty=True)
         _check_name("routing_key", self.routing_key, empty=True)
         _check_priority(self.priority)
-        if self.run_after is not None and not isinstance(self.run_after, datetime):
-            raise InvalidArguments(
-                f"run_after is a {type(self.run_after).__name__}; it must be a datetime, "
-                "for instance timezone.now() + timedelta(minutes=5), or None."
-            )
+        object.__setattr__(self, "run_after", _run_after(self.run_after))
         # The containers are the message's own: what the caller does to its lists later changes nothing here.
         object.__setattr__(self, "args", tuple(self.args))
         object.__setattr__(self, "kwargs", dict(self.kwargs))
@@ -145,16 +147,30 @@ class Message:
     def call_text(self) -> str:
         """The call as a line for logs, ``app.tasks.add(1, b=2)``, at most 200 characters.
 
-        Values under a name or key that the setting ``redact`` matches are masked.
+        Values under a name or key that the setting ``redact`` or the task itself calls secret are masked, and values of
+        parameters that are called so.
         """
-        pattern = _redaction(get_settings().redact)
-        parts = [_value_text(value, pattern) for value in self.args]
+        names, own = self._parameters()
+        patterns = (*_redaction(get_settings().redact), *own)
+        parts = [
+            _MASK if index < len(names) and _is_secret(names[index], patterns) else _value_text(value, patterns)
+            for index, value in enumerate(self.args)
+        ]
         parts += [
-            f"{name}={_MASK if pattern.search(name) else _value_text(value, pattern)}"
+            f"{name}={_MASK if _is_secret(name, patterns) else _value_text(value, patterns)}"
             for name, value in self.kwargs.items()
         ]
         text = f"{self.task}({', '.join(parts)})"
         return text if len(text) <= _CALL_TEXT else f"{text[: _CALL_TEXT - 2]}…)"
+
+    def _parameters(self) -> tuple[tuple[str, ...], tuple[re.Pattern[str], ...]]:
+        """The parameters of the task, and the names that it calls secret itself."""
+        if self.origin == "code":  # nothing is imported on the word of a stranger
+            with suppress(InvalidTask):
+                own = registry.task_options(self.task).redact
+                exactly = tuple(re.compile(rf"\A{re.escape(name)}\Z", re.IGNORECASE) for name in own)
+                return registry.parameter_names(self.task), exactly
+        return (), ()
 
 
 def _check_name(name: str, value: object, *, empty: bool = False, limit: int | None = MAX_NAME) -> None:
@@ -174,6 +190,23 @@ def _check_name(name: str, value: object, *, empty: bool = False, limit: int | N
         )
 
 
+def _run_after(value: object) -> datetime | None:
+    """The time, in the zone of the present one, with which it will be compared."""
+    if value is None:
+        return None
+    cure = "for instance timezone.now() + timedelta(minutes=5), or None"
+    if not isinstance(value, datetime):
+        raise InvalidArguments(f"run_after is a {type(value).__name__}; it must be a datetime, {cure}.")
+    now = clock.now()
+    try:
+        return now + (value - now)
+    except TypeError:
+        found, wanted = ("naive", "aware") if value.utcoffset() is None else ("aware", "naive")
+        raise InvalidArguments(f"run_after is {found}; by the setting USE_TZ it must be {wanted}, {cure}.") from None
+    except OverflowError:
+        raise InvalidArguments(f"run_after is {value}, which is no date in UTC; it must be one, {cure}.") from None
+
+
 def _check_priority(value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_PRIORITY:
         raise InvalidArguments(
@@ -182,18 +215,24 @@ def _check_priority(value: object) -> None:
 
 
 @lru_cache(maxsize=8)
-def _redaction(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """One pattern for all; without any it matches nothing."""
-    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns) or r"(?!)", re.IGNORECASE)
+def _redaction(patterns: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    """Each for itself: joined, their flags, groups and references to groups would get in each other's way."""
+    return tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
 
 
-def _value_text(value: object, pattern: re.Pattern[str]) -> str:
-    return repr(_masked(value, pattern)) if isinstance(value, (list, dict)) else repr(value)
+def _is_secret(name: str, patterns: tuple[re.Pattern[str], ...]) -> bool:
+    return any(pattern.search(name) for pattern in patterns)
 
 
-def _masked(value: Any, pattern: re.Pattern[str]) -> Any:
+def _value_text(value: object, patterns: tuple[re.Pattern[str], ...]) -> str:
+    return repr(_masked(value, patterns)) if isinstance(value, (list, dict)) else repr(value)
+
+
+def _masked(value: Any, patterns: tuple[re.Pattern[str], ...]) -> Any:
     if isinstance(value, Mapping):
-        return {key: _MASK if pattern.search(str(key)) else _masked(item, pattern) for key, item in value.items()}
+        return {
+            key: _MASK if _is_secret(str(key), patterns) else _masked(item, patterns) for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [_masked(item, pattern) for item in value]
+        return [_masked(item, patterns) for item in value]
     return value

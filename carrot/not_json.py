@@ -70,6 +70,14 @@ def short(value: object) -> str:
     return text if len(text) <= 50 else f"{text[:50]}…"
 
 
+def error_text(error: BaseException) -> str:
+    """``ValueError: text``, also where the error cannot tell its text."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return f"{type(error).__name__} (its text could not be read)"
+
+
 def _faults(value: Any, place: str, above: tuple[int, ...]) -> Iterator[tuple[str, str]]:
     """What is wrong in a value, depth first; ``above`` are the ids of the containers it is in."""
     if isinstance(value, (list, tuple, dict)):
@@ -181,13 +189,13 @@ _CURES: tuple[tuple[Callable[[Any], bool], str], ...] = (
     (lambda value: isinstance(value, int), "pass it as text, and convert it in the task"),
     (lambda value: hasattr(value, "isoformat"), "pass value.isoformat()"),
 )
-_ANY_CURE = "pass text, numbers, booleans, None, or lists and dictionaries of these"
+ANY_CURE = "pass text, numbers, booleans, None, or lists and dictionaries of these"
 
 
 def _cure(value: object, error: Exception) -> str:
     if not isinstance(error, (TypeError, ValueError)):
-        return f"reading it raised {type(error).__name__}: {error}"
+        return f"reading it raised {error_text(error)}"
     for matches, cure in _CURES:
         if matches(value):
             return cure
-    return _ANY_CURE if isinstance(error, TypeError) else f"{_ANY_CURE} ({type(error).__name__}: {error})"
+    return ANY_CURE if isinstance(error, TypeError) else f"{ANY_CURE} ({error_text(error)})"

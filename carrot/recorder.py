@@ -40,11 +40,14 @@ class Recorder(threading.Thread):
         held: Held,
         running: Callable[[], Iterable[TaskContext | None]],
         done: Callable[[Outcome], None],
+        look: Callable[[], None] = lambda: None,
     ):
+        """``look`` is called once a second or so, on this thread, which has a database connection."""
         super().__init__(name="carrot-recorder", daemon=True)
         self._held = held
         self._running = running
         self._done = done
+        self._look = look
         self._outcomes: SimpleQueue[Outcome | None] = SimpleQueue()
         self._complain = database.Complaint(logger)
         self._shown: dict[tuple[int, int], int] = {}
@@ -77,6 +80,7 @@ class Recorder(threading.Thread):
                 if clock.monotonic() - self._looked_at >= LONG:
                     self._looked_at = clock.monotonic()
                     self._show_progress()
+                    self._look()
 
     def _next_batch(self) -> tuple[list[Outcome], bool]:
         """What has come since the last flush, at once if there is anything; and whether to go on."""

@@ -14,13 +14,13 @@ from django.db import IntegrityError, router, transaction
 from carrot import publisher, registry
 from carrot.arguments import decode, encode_arguments
 from carrot.conf import get_queue, get_settings
-from carrot.exceptions import InvalidArguments
+from carrot.exceptions import InvalidArguments, UnknownQueue
 from carrot.functions import function_at
 from carrot.message import Message
 from carrot.models import MessageLog, Origin, ScheduledTask, Status
 from carrot.models.insertion import insert
 from carrot.models.slots import MAX_NAME, parse_interval
-from carrot.not_json import bad_text, short
+from carrot.not_json import bad_text, error_text, short, type_name
 from carrot.signatures import signature_of
 
 #: Parameters of :func:`create_scheduled_task` that hide parameters of the task of the same name.
@@ -82,7 +82,15 @@ def _message(
     routing_key: str | None,
 ) -> Message:
     options = registry.task_options(path)
+    if queue is not None and not isinstance(queue, str):
+        raise UnknownQueue(f"queue is of type {type_name(queue)}; it must be the name of a queue.")
     settings = get_queue(queue or options.queue)
+    try:
+        args, kwargs = [*args], {**kwargs}  # read once: it may be an iterator
+    except Exception as error:
+        raise InvalidArguments(
+            f"The arguments of {path} cannot be read: {error_text(error)}. Pass a list and a dictionary."
+        ) from error
     registry.check_call(path, args, kwargs)
     args_text, kwargs_text = encode_arguments(
         args, kwargs, get_settings().max_arguments_size, names=registry.parameter_names(path)

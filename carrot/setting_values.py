@@ -5,7 +5,6 @@ Receives what a project wrote under a key; hands on the value to use, or writes 
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import re
@@ -20,8 +19,10 @@ from carrot.virtual_host import VirtualHost
 
 T = TypeVar("T")
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-# What pika can write into an AMQP table, besides tables and lists.
-_TABLE_VALUES = (str, bool, int, float, bytes, type(None))
+# What pika can write into an AMQP table, besides tables and lists. It has no floats.
+_TABLE_VALUES = (str, bool, int, bytes, type(None))
+# Of tables and lists in each other: a few are used, and one that contains itself has no end.
+_LEVELS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,11 @@ def shown(value: object) -> str:
 
 def _may_be_shown(text: str) -> bool:
     return len(text) <= 300 and not re.search(r"://|@", text)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether there are no lone surrogates in it, which have no UTF-8."""
+    return text.encode("utf-8", "ignore").decode() == text
 
 
 def ascii_quoted(text: str) -> str:
@@ -244,31 +250,35 @@ def broker() -> Check:
 def table() -> Check:
     """Arguments of a queue or an exchange: what an AMQP table can hold."""
 
-    def find(value: object, report: Report) -> None:
-        if isinstance(value, Mapping):
+    def plain(value: object, report: Report, level: int = 1) -> Any:
+        """A copy in dicts and lists; what they must not hold is reported."""
+        if isinstance(value, (Mapping, list)) and level > _LEVELS:
+            report.wrong(f"is nested more than {_LEVELS} levels deep")
+        elif isinstance(value, Mapping):
+            copied = {}
             for name, item in value.items():
-                if not isinstance(name, str) or not 1 <= len(name.encode()) <= 128:
+                if not isinstance(name, str) or not _is_unicode(name) or not 1 <= len(name.encode()) <= 128:
                     report.wrong(f"has the key {shown(name)}")
                 else:
-                    find(item, report.at(name))
+                    copied[name] = plain(item, report.at(name), level + 1)
+            return copied
         elif isinstance(value, list):
-            for index, item in enumerate(value):
-                find(item, report.at(index))
-        elif not isinstance(value, _TABLE_VALUES) or (isinstance(value, float) and not math.isfinite(value)):
+            return [plain(item, report.at(index), level + 1) for index, item in enumerate(value)]
+        elif not isinstance(value, _TABLE_VALUES) or (isinstance(value, str) and not _is_unicode(value)):
             report.wrong(f"is {shown(value)}")
         elif isinstance(value, int) and not -(2**63) <= value < 2**63:
             report.wrong(f"is {shown(value)}, which has more than 64 bits")
+        return value
 
     def read(value: object, report: Report) -> FrozenMapping[Any]:
         if not isinstance(value, Mapping):
             report.wrong(f"is {shown(value)}")
             return FrozenMapping()
-        find(value, report)
         limit = value.get("x-max-priority", 1)
         if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= 255:
             dataclasses.replace(report.at("x-max-priority"), allowed="a whole number from 1 to 255").wrong(
                 f"is {shown(limit)}", hint="Change it. RabbitMQ advises a single digit: each level costs a process."
             )
-        return FrozenMapping(copy.deepcopy(dict(value)))
+        return FrozenMapping(plain(value, report))
 
-    return Check("a dict with strings as keys; values are strings, numbers, booleans, None, lists or dicts", read)
+    return Check("a dict with strings as keys; values are strings, whole numbers, booleans, None, lists or dicts", read)

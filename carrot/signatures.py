@@ -108,9 +108,9 @@ def _read_signature(function: FunctionType) -> inspect.Signature | None:
         return None
 
 
-def _suggestion(signature: inspect.Signature, kwargs: Mapping[str, Any]) -> str:
+def _suggestion(signature: inspect.Signature, kwargs: Mapping[Any, Any]) -> str:
     for name in kwargs:
-        if name not in signature.parameters:
+        if isinstance(name, str) and name not in signature.parameters:
             close = difflib.get_close_matches(name, signature.parameters, n=1)
             return f" Did you mean {close[0]!r}?" if close else ""
     return ""

@@ -45,24 +45,27 @@ class VirtualHost:
         password: str = "guest",
         secure: bool = False,
     ) -> None:
-        _check_types(host=host, name=name, username=username, password=password)
-        if not isinstance(secure, bool):
-            raise CarrotConfigException(f"The broker's secure is of type {type(secure).__name__}; write True or False.")
         if url is not None:
-            others = (host, name, username, password, secure)
-            if not isinstance(port, int) or (port, *others) != (5672, "localhost", "%2f", "guest", "guest", False):
+            others: tuple[object, ...] = (host, name, port, username, password, secure)
+            defaults = ("localhost", "%2f", 5672, "guest", "guest", False)
+            if any(type(one) is not type(other) or one != other for one, other in zip(others, defaults, strict=True)):
                 raise CarrotConfigException(
                     "A virtual host was given both a url and some of host, name, port, username, password, secure. "
                     "The url holds them all: give one or the other."
                 )
             parts = parse_url(url)
         else:
+            _check_types(host=host, name=name, username=username, password=password)
+            if not isinstance(secure, bool):
+                raise CarrotConfigException(
+                    f"The broker's secure is of type {type(secure).__name__}; write True or False."
+                )
             parts = BrokerURL(
                 scheme="amqps" if secure else "amqp",
                 hosts=parse_hosts(host, port),
                 name=parse_name(name),
                 username=check_text(username, "broker's username"),
-                password=check_text(password, "broker's password"),
+                password=check_text(password, "broker's password", limit=None),
             )
         object.__setattr__(self, "_parts", parts)
 

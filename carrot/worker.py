@@ -14,6 +14,8 @@ import socket
 import threading
 from collections.abc import Iterable, Sequence
 
+from django.db import Error as DatabaseFailure
+
 import carrot
 from carrot import clock, database, forking, publisher, registry
 from carrot.board import READY, Board, Slot
@@ -58,6 +60,7 @@ class Worker:
         self._held: Held = {}
         self._lanes: list[Lane] = []
         self._awake = clock.Awake()
+        self._trouble = self._told = ""
 
     def run(self) -> int:
         """The process's life; returns its exit status. Raises ``DatabaseError`` where it cannot begin."""
@@ -101,7 +104,7 @@ class Worker:
         )
 
     def _build(self) -> None:
-        self._recorder = Recorder(self._held, self._running, _log_outcome)
+        self._recorder = Recorder(self._held, self._running, _log_outcome, self._tell)
         self._recorder.start()
         self._claimer = Claimer(self._worker.pk, self._held, self._slot, self._recorder.full, self._settings)
         first_cell = 0
@@ -146,6 +149,19 @@ class Worker:
     def _running(self) -> Iterable[TaskContext | None]:
         return [context for lane in self._lanes for context in lane.executor.running]
 
+    def _tell(self) -> None:
+        """Notes in the worker's row what keeps it from its queues, for the monitor. On the recorder's thread."""
+        problems = ((lane.name, lane.subscription.problem()) for lane in self._lanes)
+        seen, self._trouble = self._trouble, "\n".join(f"Queue {name}: {text}" for name, text in problems if text)
+        if self._trouble != seen or seen == self._told:
+            return  # told when it is seen twice: every connection has a moment in which it is not there yet
+        try:
+            WorkerProcess.objects.filter(pk=self._worker.pk).update(notice=seen)
+        except DatabaseFailure:
+            database.drop_broken()  # told at the next look
+        else:
+            self._told = seen
+
     # -- the main thread's life -----------------------------------------------------------------------------------
 
     def _watch(self) -> None:
@@ -160,14 +176,18 @@ class Worker:
                 logger.error("This worker was taken for lost, and its tasks run elsewhere; it ends.")
                 self._slot.leave()
                 os._exit(EXIT_BROKEN)
-            if broken := self._broken():
+            if broken := self._broken(self._awake.look()):
                 logger.critical("%s; the process ends and is replaced.", broken)
-                self._slot.leave()
+                if not self._broken(clock.monotonic()):
+                    # It only waits, and no task makes it wait. But a thread that died may have been a task's victim, as
+                    # by taking all memory: like any death, it counts against those that run.
+                    self._slot.leave()
                 os._exit(EXIT_BROKEN)
             self._woken.wait(LOOK)
 
-    def _broken(self) -> str:
-        now, awake_since = clock.monotonic(), self._awake.look()
+    def _broken(self, awake_since: float) -> str:
+        """Which thread has died, or has been silent for too long since ``awake_since``; empty when all are well."""
+        now = clock.monotonic()
         for thread in (self._claimer, self._recorder):
             if not thread.is_alive():
                 return f"Thread {thread.name} has died"

@@ -12,8 +12,8 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 #: What is shown first, and what a level of a project's own, which only its workers know, counts as.
 DEFAULT_LEVEL = "INFO"
 
-_LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (Level -?\d+|\S+) ")
-_LEFT_OUT = re.compile(r"(    )?… .* …")
+_LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (Level -?\d{1,9}|\S+) ")
+_LEFT_OUT = re.compile(r"… .* …")
 
 
 @dataclass(frozen=True, kw_only=True)

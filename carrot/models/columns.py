@@ -52,7 +52,7 @@ class JSONTextField(_TextField):
         super().validate(value, model_instance)
         try:
             self.get_prep_value(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValidationError(_("This is not JSON: %(error)s"), params={"error": error}) from error
 
 

@@ -25,12 +25,13 @@ from django.utils.translation import ngettext
 from carrot import registry
 from carrot.arguments import encode_arguments
 from carrot.conf import get_queue, get_settings
-from carrot.exceptions import PublishError
+from carrot.exceptions import InvalidArguments, PublishError
 from carrot.functions import function_at
 from carrot.message import MAX_PRIORITY
 from carrot.models.columns import JSONTextField, PartialIndex
 from carrot.models.message_log import MessageLog, Origin
-from carrot.models.slots import GRID, MAX_INTERVAL, MAX_NAME, UNITS, IntervalType, ScheduledTaskQuerySet
+from carrot.models.slots import GRID, MAX_INTERVAL, MAX_NAME, UNITS, IntervalType, ScheduledTaskQuerySet, ahead
+from carrot.not_json import bad_text
 from carrot.signatures import signature_of
 
 if TYPE_CHECKING:
@@ -147,8 +148,8 @@ class ScheduledTask(models.Model):
         """The first slot after ``moment``."""
         if self.anchor is None or not self.period:
             raise ValueError(f"The scheduled task {self.task_name!r} has no slots: it was never saved as active.")
-        period = timedelta(seconds=self.period)
-        return self.anchor + ((moment - self.anchor) // period + 1) * period
+        passed = (moment - self.anchor) // timedelta(seconds=self.period)
+        return ahead(self.anchor, (passed + 1) * self.period)
 
     def find_last_message(self) -> MessageLog | None:
         """The task published last; None where there was none, or it has been deleted."""
@@ -223,8 +224,10 @@ class ScheduledTask(models.Model):
         super().clean()
         self.args = [] if self.args is None else self.args
         self.kwargs = {} if self.kwargs is None else self.kwargs
+        self.exchange, self.routing_key = self.exchange or "", self.routing_key or ""
         errors: dict[str, Any] = {}
         for field, check in (
+            ("task_name", self._check_name),
             ("interval_count", self._check_interval),
             ("queue", lambda: get_queue(self.queue)),
             ("task", self._check_task),
@@ -236,23 +239,29 @@ class ScheduledTask(models.Model):
         errors.update(self._argument_errors("task" not in errors))
         if errors:
             raise ValidationError(errors)
-        if (self.priority or 0) > MAX_PRIORITY:
+        priority: Any = self.priority
+        if not isinstance(priority, int) or priority > MAX_PRIORITY:
             return  # told by the field itself
         try:
             self.to_message()
         except PublishError as error:
             raise ValidationError(str(error)) from error
 
+    def _check_name(self) -> None:
+        if fault := bad_text(str(self.task_name)):
+            raise InvalidArguments(f"The name {fault}.")
+
     def _check_interval(self) -> None:
-        seconds = UNITS.get(self.interval_type)
-        # A form calls this even if the count itself is missing or wrong.
-        if seconds and (self.interval_count or 0) > MAX_INTERVAL // seconds:
+        seconds = UNITS.get(str(self.interval_type))
+        count: Any = self.interval_count
+        # This is called even if the count itself is missing or wrong.
+        if seconds and isinstance(count, int) and count > MAX_INTERVAL // seconds:
             text = _("At most %(count)s: 10,000 days.")
             raise ValidationError(text, params={"count": f"{MAX_INTERVAL // seconds:,}"})
 
     def _check_task(self) -> None:
         if self.origin == Origin.ADMIN:
-            registry.resolve(self.task, registered_only=True)
+            registry.resolve(str(self.task), registered_only=True)
         registry.validate_task(self.task)
 
     def _argument_errors(self, task_is_known: bool) -> dict[str, Any]:

@@ -45,6 +45,14 @@ GRID = ("anchor", "period", "next_run")
 HANDLED = ("next_run", "last_run", "last_message", "problem")
 
 
+def ahead(moment: datetime, seconds: int) -> datetime:
+    """The time so many seconds later; the last one there is, which never comes, if that is past it."""
+    try:
+        return moment + timedelta(seconds=seconds)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=moment.tzinfo)
+
+
 def parse_interval(interval: object) -> tuple[str, int]:
     """Unit and count of ``{"seconds": 5}``. Raises `InvalidArguments` for anything else."""
     cure = 'Give a dict with one unit and a whole number, such as {"seconds": 5}; the units are ' + ", ".join(UNITS)
@@ -139,7 +147,7 @@ class ScheduledTaskQuerySet(models.QuerySet["ScheduledTask"]):
         kinds = stale.order_by().values_list("active", "interval_type", "interval_count").distinct()
         for active, unit, count in list(kinds):
             period = UNITS[unit] * count
-            next_run = now + timedelta(seconds=period) if active else None
+            next_run = ahead(now, period) if active else None
             changed += stale.filter(active=active, interval_type=unit, interval_count=count).update(
                 anchor=now, period=period, next_run=next_run
             )

@@ -75,7 +75,7 @@ def test_a_level_that_only_the_worker_knows_is_shown_at_first() -> None:
     assert len(task_log.read("2026-11-20T06:50:30.877Z NOTICE shop: x", "").entries) == 1
 
 
-@pytest.mark.parametrize("note", ["    … 12 lines left out …", "… [2,048 bytes cut] …"])
+@pytest.mark.parametrize("note", ["… 12 line(s) left out …", "… [2,048 bytes cut] …"])
 def test_what_was_left_out_is_told_at_every_level(note: str) -> None:
     log = task_log.read(f"{line(logging.DEBUG, 'a')}\n{note}\n{line(logging.DEBUG, 'b')}", "CRITICAL")
 

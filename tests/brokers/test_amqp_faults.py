@@ -108,6 +108,17 @@ def test_a_task_that_cannot_be_delivered_holds_up_no_other(broker: Broker, recei
     assert wait_until(lambda: MessageLog.objects.exclude(note="").count() == 2, 10.0)
 
 
+def test_tasks_that_come_while_their_exchange_is_missing_are_looked_up_and_told_together(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = publish_message(ADD, 0, 0, exchange="missing")
+    assert wait_until(lambda: "missing" in note_of(first), 10.0)
+    rows = [publish_message(ADD, number, 0, exchange="missing") for number in range(1, 50)]
+    assert publisher.flush(10.0)
+    assert all("missing" in note_of(row) for row in rows)
+    assert sum("cannot deliver" in record.getMessage() for record in caplog.records) < 10
+
+
 # -- queues -----------------------------------------------------------------------------------------------------------
 
 

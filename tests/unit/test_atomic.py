@@ -11,7 +11,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from carrot import task
-from carrot.atomic import MAX_BROKEN
+from carrot.atomic import FIRST_DELAY, JITTER, MAX_BROKEN
 from carrot.context import capture_logging
 from carrot.executor import Ended
 from carrot.models import MessageLog, Status
@@ -234,7 +234,7 @@ def test_a_task_whose_connection_is_lost_runs_again_a_little_later(bench: Atomic
     assert (ended.outcome.status, ended.written) == ("PUBLISHED", True)
     assert (row.status, row.worker_id, row.tries) == (Status.PUBLISHED, None, 1)
     assert row.ring_at is not None
-    assert in_seconds(-5) < row.ring_at <= in_seconds(0.5)
+    assert in_seconds(-5) < row.ring_at <= in_seconds(FIRST_DELAY * (1 + JITTER))
     assert row.note.startswith("the database broke off its transaction: ")
     assert effects() == []
     row.task = f"{HERE}.works"
@@ -249,15 +249,27 @@ def test_so_does_one_that_raises_an_error_of_its_own_over_that(bench: AtomicBenc
     assert (ended.outcome.status, row.status, effects()) == ("PUBLISHED", Status.PUBLISHED, [])
 
 
-def test_after_five_attempts_that_were_broken_off_it_is_failed(bench: AtomicBench) -> None:
+def test_tasks_that_were_broken_off_together_do_not_come_back_together(bench: AtomicBench) -> None:
+    rows = [new_row(task=f"{HERE}.loses_its_connection", args=["one"], tries=5) for _ in range(3)]
+    for row in rows:
+        bench.run_claim(claim_of(row))
+        row.refresh_from_db()
+    sixth = FIRST_DELAY * 2**5
+    delays = sorted((row.ring_at - row.state_at).total_seconds() for row in rows)
+    assert sixth * (1 - JITTER) < delays[0] < delays[1] < delays[2] < sixth * (1 + JITTER)
+
+
+def test_after_eight_attempts_that_were_broken_off_it_is_failed(bench: AtomicBench) -> None:
     row = new_row(task=f"{HERE}.loses_its_connection", args=["one"])
     statuses = [bench.run_claim(claim_of(row)).outcome.status for _ in range(MAX_BROKEN)]
     assert statuses == ["PUBLISHED"] * (MAX_BROKEN - 1) + ["FAILED"]
 
 
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no codes of errors")
-@pytest.mark.parametrize(("state", "status"), [("40P01", "PUBLISHED"), ("40001", "PUBLISHED"), ("57014", "FAILED")])
-def test_a_deadlock_is_no_fault_of_the_code_and_a_statement_that_took_too_long_is(
+@pytest.mark.parametrize(
+    ("state", "status"), [("40P01", "PUBLISHED"), ("40001", "PUBLISHED"), ("53100", "PUBLISHED"), ("57014", "FAILED")]
+)
+def test_a_deadlock_or_a_full_disk_is_no_fault_of_the_code_and_a_statement_that_took_too_long_is(
     bench: AtomicBench, state: str, status: str
 ) -> None:
     _row, ended = bench.run_row("is_refused", "one", state)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 from collections.abc import Iterator
+from io import BufferedWriter, TextIOWrapper
 from pathlib import Path
 
 import pytest
 
-from carrot.daemon_log import DaemonLog
+from carrot.daemon_log import DaemonLog, Printed
 from carrot.exceptions import ServiceError
 
 
@@ -57,6 +59,37 @@ def test_when_it_cannot_be_made_anew_logging_goes_on_in_the_old_one(tmp_path: Pa
     say(log, "one")
     assert lines(tmp_path / "old") == ["one"]
     assert not (tmp_path / "planted").exists()
+
+
+@pytest.fixture
+def full_disk() -> Iterator[int]:
+    """Files of more than so many bytes cannot grow."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = 64 << 20
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_lines_that_a_full_disk_did_not_take_do_not_stop_it_from_going_on_elsewhere(
+    tmp_path: Path, log: DaemonLog, full_disk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # as to where it says that a line is lost
+    path = tmp_path / "carrot.log"
+    os.truncate(path, full_disk)
+    say(log, "one")
+    assert path.stat().st_size == full_disk
+    path.rename(tmp_path / "full")
+    say(log, "two")
+    assert lines(path) == ["two"]
+
+
+def test_what_is_printed_while_the_disk_is_full_is_lost_and_nothing_else() -> None:
+    fd = os.open("/dev/full", os.O_WRONLY)
+    with TextIOWrapper(BufferedWriter(Printed(fd, "w")), encoding="utf-8", line_buffering=True) as printed:
+        assert print("one", "x" * 100_000, file=printed) is None
+        with pytest.raises(OSError, match="No space left"):  # the fault is there
+            os.write(fd, b"one")
 
 
 def test_it_leaves_the_numbers_of_the_standard_streams_alone(tmp_path: Path) -> None:

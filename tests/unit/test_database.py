@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, connection, connections, transaction
 
 from carrot import database
 from carrot.database import POSTGRESQL, TaskConnections
@@ -61,6 +63,39 @@ def test_after_an_error_even_a_connection_that_answers_is_made_anew() -> None:
         return connection.connection is before
 
     assert in_a_thread(use) is False
+
+
+def test_what_a_try_to_connect_leaves_in_its_error_is_dropped_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sockets: list[weakref.ref[Socket]] = []
+
+    def fail(_params: object) -> None:
+        socket = Socket()
+        sockets.append(weakref.ref(socket))
+        try:
+            raise connection.Database.OperationalError("connection timeout expired")
+        except connection.Database.OperationalError as error:
+            last = error  # as psycopg does, which may try several addresses
+        raise last
+
+    def use() -> None:
+        monkeypatch.setattr(connections["default"], "get_new_connection", fail)
+        try:
+            Effect.objects.count()
+        except OperationalError:
+            database.drop_broken()
+
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        in_a_thread(use)
+        assert [socket() for socket in sockets] == [None]
+    finally:
+        if collects:
+            gc.enable()
+
+
+class Socket:
+    """What the driver opened."""
 
 
 def test_a_transaction_that_an_error_interrupted_is_dropped_with_its_connection() -> None:

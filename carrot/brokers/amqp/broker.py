@@ -52,7 +52,8 @@ class AmqpBroker(Broker):
         self.publisher().send(messages)
 
     def can_ring(self) -> bool:
-        return self.publisher().connected
+        publisher = self.publisher()
+        return publisher.connected and not publisher.blocked
 
     def flush(self, timeout: float) -> bool:
         return self._publisher is None or self._publisher.wait_settled(timeout)
@@ -75,6 +76,8 @@ class AmqpBroker(Broker):
         publisher = self.publisher()
         if not publisher.wait_connected(timeout):
             raise BrokerUnreachable(f"{self.host}: {publisher.error}")
+        if publisher.blocked:
+            raise BrokerUnreachable(f"{self.host} {publisher.blocked}")
         try:
             return publisher.ask(steps).result(max(0.0, ends - clock.monotonic()))
         except (FutureTimeout, CancelledError) as error:
@@ -91,10 +94,11 @@ class AmqpBroker(Broker):
         self.publisher().send_loose(queue.name, clock.now().isoformat().encode(), properties)
 
     def describe(self) -> str:
-        for thread in (self._consumer, self._publisher):
-            if thread is not None:
-                return thread.error or thread.server
-        return "not connected yet"
+        threads = [thread for thread in (self._consumer, self._publisher) if thread is not None]
+        if not threads:
+            return "not connected yet"
+        troubles = [trouble for thread in threads if (trouble := thread.error or thread.blocked)]
+        return troubles[0] if troubles else threads[0].server
 
     def healthy(self, awake_since: float = 0.0) -> bool:
         now = clock.monotonic()

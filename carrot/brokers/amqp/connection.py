@@ -29,8 +29,6 @@ FIRST_DELAY = 0.2
 LAST_DELAY = 2.0
 #: Seconds. A dead peer is noticed after about two of them (RabbitMQ "Heartbeats" guide).
 HEARTBEAT = 20
-#: Seconds the broker may keep a connection blocked (memory or disk alarm) before it is given up.
-BLOCKED_TIMEOUT = 30
 #: Seconds for TCP, TLS and the AMQP handshake together.
 CONNECT_TIMEOUT = 8
 
@@ -47,7 +45,6 @@ def parameters(host: VirtualHost, purpose: str) -> list[pika.ConnectionParameter
                 virtual_host=host.name,
                 credentials=pika.PlainCredentials(host.username, host.password),
                 heartbeat=int(host.options.get("heartbeat", HEARTBEAT)),
-                blocked_connection_timeout=BLOCKED_TIMEOUT,
                 socket_timeout=CONNECT_TIMEOUT,
                 stack_timeout=CONNECT_TIMEOUT,
                 connection_attempts=1,
@@ -79,9 +76,11 @@ def explain(error: BaseException | None) -> str:
     if isinstance(error, pika_errors.ProbableAuthenticationError):
         return "user or password was refused"
     if isinstance(error, pika_errors.ProbableAccessDeniedError):
-        return "the user may not use this virtual host"
+        return "the user may not use this virtual host, or there is none of this name"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, TimeoutError | pika_errors.ConnectionOpenAborted):  # pika aborts what takes too long
+        return f"no answer within {CONNECT_TIMEOUT} seconds"
     return f"{type(error).__name__}: {error}" if error is not None and str(error) else type(error).__name__
 
 
@@ -151,6 +150,11 @@ class JoinedConnection(pika.SelectConnection):  # type: ignore[misc]  # pika has
             if gathered:
                 super()._output_marshaled_frames([b"".join(gathered)])
 
+    def drop(self) -> None:
+        """Closes without a word of the server, which reads nothing from a connection that it blocks."""
+        self.close()
+        self._adapter_disconnect_stream()
+
 
 class ConnectionThread(threading.Thread):
     """One connection with its own I/O loop. Everything pika happens in this thread; :meth:`call` is the way in."""
@@ -163,6 +167,8 @@ class ConnectionThread(threading.Thread):
         self.server = ""
         #: Why there is no connection; empty while there is one.
         self.error = "not connected yet"
+        #: Why the server takes no messages over this connection: its memory or its disk is short. Empty while it does.
+        self.blocked = ""
         #: When the loop was last seen running, by the monotonic clock.
         self.ticked_at = clock.monotonic()
         self._loop = IOLoop()
@@ -212,6 +218,9 @@ class ConnectionThread(threading.Thread):
         """The connection is gone, and with it every channel and tag."""
         raise NotImplementedError
 
+    def unblocked(self) -> None:
+        """The server takes messages again."""
+
     def ticked(self) -> None:
         """Once a second."""
 
@@ -246,6 +255,8 @@ class ConnectionThread(threading.Thread):
             logger.warning("Connected to %s again (%s).", self.host, self.purpose)
         self._connection, self.error, self._delay = connection, "", FIRST_DELAY
         self._candidates = []
+        connection.add_on_connection_blocked_callback(self._on_blocked)
+        connection.add_on_connection_unblocked_callback(self._on_unblocked)
         self._connected.set()
         if self._stopping:
             self._begin_stop()
@@ -255,8 +266,18 @@ class ConnectionThread(threading.Thread):
     def _on_open_error(self, connection: Any, error: BaseException | str) -> None:
         self._gone(explain(error) if isinstance(error, BaseException) else error)
 
+    def _on_blocked(self, _connection: Any, frame: Any) -> None:
+        # No time limit: it is alive, as its heartbeats show, and would block the next connection as well.
+        self.blocked = f"takes no messages: {frame.method.reason}"
+        logger.warning("%s %s (%s). Tasks wait in the database until it does.", self.host, self.blocked, self.purpose)
+
+    def _on_unblocked(self, _connection: Any, _frame: Any) -> None:
+        self.blocked = ""
+        logger.warning("%s takes messages again (%s).", self.host, self.purpose)
+        self.unblocked()
+
     def _on_close(self, connection: Any, error: BaseException) -> None:
-        self._connection = None
+        self._connection, self.blocked = None, ""
         self._connected.clear()
         self.lost()
         self._gone(explain(error))
@@ -277,6 +298,9 @@ class ConnectionThread(threading.Thread):
     def _begin_stop(self) -> None:
         self._stopping = True
         if self._connection is not None and self._connection.is_open:
-            self._connection.close()
+            if self.blocked:
+                self._connection.drop()
+            else:
+                self._connection.close()
         elif self._connection is None or self._connection.is_closed:
             self._loop.stop()

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from carrot import clock
 from carrot.exceptions import MessageFormatError
 from carrot.serializers import DefaultMessageSerializer
 
@@ -38,10 +39,10 @@ def read(properties: Any, body: bytes, site: str) -> Read:
     if sender is not None and sender != site:
         return _stray(FOREIGN, properties, body, "sent by another installation")
     if properties.type == MARKER_TYPE and sender == site:
-        try:
-            return Read(MARKER, None, "", "", "", "", datetime.fromisoformat(body.decode("ascii")))
-        except ValueError:
+        sent_at = _sent_at(body)
+        if sent_at is None:
             return _stray(STRAY, properties, body, "a marker without a time")
+        return Read(MARKER, None, "", "", "", "", sent_at)
     try:
         uuid = _serializer.get_uuid(properties)
     except MessageFormatError as error:
@@ -49,6 +50,15 @@ def read(properties: Any, body: bytes, site: str) -> Read:
     if sender == site:
         return Read(TASK, uuid, "", str(uuid), "", "")
     return _stray(TASK, properties, body, "")._replace(uuid=uuid, stranger=True)
+
+
+def _sent_at(body: bytes) -> datetime | None:
+    """The time in a marker, aware or naive as the times of rows are; None where it cannot be compared with them."""
+    now = clock.now()
+    try:
+        return now + (datetime.fromisoformat(body.decode("ascii")) - now)
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _stray(kind: str, properties: Any, body: bytes, reason: str) -> Read:

@@ -22,6 +22,7 @@ from carrot.brokers.base import Adopt
 from carrot.conf import QueueSettings, get_settings
 from carrot.models import Installation, MessageLog, Origin, Status, StrayMessage
 from carrot.models.claim import Claim
+from carrot.not_json import error_text
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ class Intake:
             raise
         except Exception as error:
             logger.exception("get_message_log() of the consumer of queue %s raised.", self.queue.name)
-            return one._replace(kind=STRAY, reason=f"get_message_log() raised {type(error).__name__}: {error}")
+            return one._replace(kind=STRAY, reason=f"get_message_log() raised {error_text(error)}")
         return one._replace(kind=TASK, uuid=row.uuid)
 
     def _enter(self, row: MessageLog, uuid: UUID | None) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
+from uuid import UUID
 
 import pika
 from pika import exceptions as pika_errors
@@ -54,6 +55,8 @@ class AmqpPublisher(ConnectionThread):
         self._next_tag = 1
         self._unconfirmed: dict[int, Message] = {}
         self._returned: dict[str, str] = {}
+        #: Messages that came back once and were sent again.
+        self._second: set[UUID] = set()
         #: (queue, exchange) -> None while it is being looked up, "" when fit for use, else why it is not.
         self._targets: dict[tuple[str, str], str | None] = {}
         self._parked: dict[tuple[str, str], list[Message]] = {}
@@ -124,13 +127,19 @@ class AmqpPublisher(ConnectionThread):
         self._unconfirmed.clear()
         self._parked.clear()
         self._returned.clear()
+        self._second.clear()
+
+    def unblocked(self) -> None:
+        self._drain()
 
     def ticked(self) -> None:
         self._settlement.tick()
         too_old = clock.monotonic() - STALE * get_settings().confirm_timeout
-        while self._buffer and self._buffer[0][1] < too_old and self._channel is None:
+        while self._buffer and self._buffer[0][1] < too_old and (self._channel is None or self.blocked):
             self._buffer.popleft()
             self._forget(1)
+        for target in [target for target, why in self._targets.items() if why and target in self._parked]:
+            self._find(target)
 
     def _on_channel(self, channel: Any) -> None:
         self._next_tag = 1
@@ -143,13 +152,27 @@ class AmqpPublisher(ConnectionThread):
         self._drain()
 
     def _on_channel_closed(self, channel: Any, reason: BaseException) -> None:
-        """An exchange or a right may have gone. Unconfirmed rows ring again by themselves; everything is looked up
-        anew."""
+        """An exchange or a right may have gone: the rows that it is about say so, other unconfirmed ones ring again by
+        themselves. Everything is looked up anew."""
+        if isinstance(reason, pika_errors.ChannelClosedByBroker) and not self._refused(reason.reply_text):
+            logger.warning("%s closed the publishing channel: %s", self.host, reason.reply_text)
         self.lost()
         if self._connection is not None and self._connection.is_open and not self._stopping:
-            if isinstance(reason, pika_errors.ChannelClosedByBroker):
-                logger.warning("%s closed the publishing channel: %s", self.host, reason.reply_text)
             self.later(1.0, self._reopen)
+
+    def _refused(self, why: str) -> bool:
+        """Notes why the broker takes no message for the exchange that it names; False where it names none of ours.
+
+        It tells no more of the message than that. Those for other exchanges were lost with the channel, and are rung
+        at another time, so that they do not share this fate again.
+        """
+        tags = [
+            tag
+            for tag, message in self._unconfirmed.items()
+            if f"exchange '{message.exchange or 'amq.default'}'" in why
+        ]
+        self._undeliverable([self._unconfirmed.pop(tag) for tag in tags], why)
+        return bool(tags)
 
     def _reopen(self) -> None:
         if self._channel is None and self._connection is not None and self._connection.is_open:
@@ -165,7 +188,7 @@ class AmqpPublisher(ConnectionThread):
     def _drain(self) -> None:
         # Lowered before the buffer is read: a message appended after that posts its own call.
         self._drain_posted = False
-        if self._channel is None or self._connection is None or not self._connection.is_open:
+        if self._channel is None or self._connection is None or not self._connection.is_open or self.blocked:
             return
         if self._buffer and len(self._unconfirmed) < WINDOW:
             self._connection.joined(self._send_window)
@@ -177,17 +200,16 @@ class AmqpPublisher(ConnectionThread):
 
     def _send_one(self, message: Message) -> None:
         target = (message.queue, message.exchange)
-        state = self._targets.get(target, "unknown")
-        if state == "":
+        if self._targets.get(target) == "":
             self._publish(message)
-        elif state is None:
-            self._parked[target].append(message)
-        else:
-            self._parked[target] = [message]
+            return
+        self._parked.setdefault(target, []).append(message)
+        if target not in self._targets:
             self._find(target)
 
     def _find(self, target: tuple[str, str]) -> None:
-        """Looks a target up, once for each connection (and again while it is not fit for use)."""
+        """Looks a target up, once for each connection. While it is not fit for use it is looked up again once a second,
+        for all messages that have come by then: one line in the log and one change of rows, not one for each."""
         self._targets[target] = None
         assert self._connection is not None
         Dialogue(self._connection, _prepare(*target, self._connection.major_version), partial(self._found, target))
@@ -244,11 +266,24 @@ class AmqpPublisher(ConnectionThread):
         if self._returned:
             for message in [m for m in messages if str(m.uuid) in self._returned]:
                 messages.remove(message)
-                self._undeliverable([message], self._returned.pop(str(message.uuid)))
+                self._came_back(message, self._returned.pop(str(message.uuid)))
+        self._second.difference_update(message.uuid for message in messages)
         self._settlement.confirmed(messages)
         self._forget(len(messages))
 
+    def _came_back(self, message: Message, why: str) -> None:
+        """Sends it once more, as its queue may have been deleted since it was looked up: it is made anew then."""
+        target = (message.queue, message.exchange)
+        if message.uuid in self._second:
+            self._undeliverable([message], why)
+            return
+        self._second.add(message.uuid)
+        if self._targets.get(target) == "":
+            del self._targets[target]
+        self._send_one(message)
+
     def _undeliverable(self, messages: list[Message], why: str) -> None:
+        self._second.difference_update(message.uuid for message in messages)
         if messages:
             logger.warning(
                 "%s cannot deliver %d message(s) of queue %s: %s", self.host, len(messages), messages[0].queue, why
