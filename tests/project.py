@@ -51,11 +51,15 @@ class Project:
         database_name: str,
         server: PostgreSQL | None,
         carrot_settings: Mapping[str, Any],
+        broker_url: str = "database://",
+        database_port: int | None = None,
     ) -> None:
         self.directory = directory
         self.database = database
         self.database_name = database_name
         self.settings = dict(carrot_settings)
+        #: Where the test itself finds the broker: the setting may lead through a proxy.
+        self.broker_url = broker_url
         self.services: list[Service] = []
         self._server = server
         self._marker = f"{MARKER}={uuid.uuid4().hex}"
@@ -72,7 +76,7 @@ class Project:
             MARKER: self._marker.partition("=")[2],
         }
         if server is not None:
-            self.env["CARROT_TEST_POSTGRES"] = server.url
+            self.env["CARROT_TEST_POSTGRES"] = server.url if database_port is None else _at(server.url, database_port)
         self.configure()
 
     def configure(self, **carrot_settings: Any) -> None:
@@ -99,17 +103,22 @@ class Project:
         done = self.python(f"from carrot.utilities import publish_message\nprint('pk', {call}.pk)")
         return int(re.findall(r"^pk (\d+)$", done.stdout, re.MULTILINE)[-1])
 
-    def service(self, *args: str | Path) -> Service:
+    def service(self, *args: str | Path, env: Mapping[str, str] | None = None) -> Service:
         """Start ``manage.py carrot ARGS`` in its own session and return at once; see ``Service.wait_ready``.
 
-        The log file is ``carrot.log`` in the project's directory unless ``args`` names another.
+        The log file is ``carrot.log`` in the project's directory unless ``args`` names another; ``env`` is added to the
+        environment.
         """
         words = [str(word) for word in args]
         if not any(word.startswith(("-l", "--logfile")) and not word.startswith("--loglevel") for word in words):
             words += ["--logfile", str(self.directory / "carrot.log")]
         output = self.directory / f"service-{len(self.services) + 1}.out"
         service = Service(
-            [sys.executable, "-m", "django", "carrot", *words], self.env, self._marker, self.directory, output
+            [sys.executable, "-m", "django", "carrot", *words],
+            self.env | dict(env or {}),
+            self._marker,
+            self.directory,
+            output,
         )
         self.services.append(service)
         return service
@@ -219,21 +228,32 @@ class ProjectFactory:
         factory._url_of_vhost, factory._at_end = url_of_vhost, at_end
         return factory
 
-    def __call__(self, database: Database = "sqlite", broker: Broker = "database", **carrot_settings: Any) -> Project:
+    def __call__(
+        self,
+        database: Database = "sqlite",
+        broker: Broker = "database",
+        database_port: int | None = None,
+        broker_port: int | None = None,
+        **carrot_settings: Any,
+    ) -> Project:
         """Make a project; ``carrot_settings`` are keys of the setting CARROT.
 
-        All projects of one test share its virtual host.
+        All projects of one test share its virtual host. ``database_port`` and ``broker_port``: where its processes find
+        PostgreSQL and RabbitMQ, instead of at the servers' own ports, which the test itself goes on to use.
         """
         if self._url_of_vhost is None or self._at_end is None:
             raise AssertionError("Projects are made within a test, by its fixture `project`.")
-        if "default_broker" not in carrot_settings:
-            carrot_settings["default_broker"] = self._url_of_vhost() if broker == "amqp" else "database://"
+        broker_url = str(carrot_settings.get("default_broker", ""))
+        if not broker_url:
+            broker_url = self._url_of_vhost() if broker == "amqp" else "database://"
+            carrot_settings["default_broker"] = broker_url if broker_port is None else _at(broker_url, broker_port)
         if database == "postgresql":
             self._server.start()
         name = f"project_{uuid.uuid4().hex[:12]}"
         directory = self._directory / f"{self._label} {name}"  # with a space, as users have them
         directory.mkdir()
-        project = self._make(directory, database, self._copy(database, name, directory), carrot_settings)
+        database_name = self._copy(database, name, directory)
+        project = self._make(directory, database, database_name, carrot_settings, broker_url, database_port)
         self._at_end.callback(project.remove)
         return project
 
@@ -266,6 +286,19 @@ class ProjectFactory:
             self._templates[database] = name
         return self._templates[database]
 
-    def _make(self, directory: Path, database: Database, name: str, carrot_settings: Mapping[str, Any]) -> Project:
+    def _make(
+        self,
+        directory: Path,
+        database: Database,
+        name: str,
+        carrot_settings: Mapping[str, Any],
+        broker_url: str = "database://",
+        database_port: int | None = None,
+    ) -> Project:
         server = self._server if database == "postgresql" else None
-        return Project(directory, database, name, server, carrot_settings)
+        return Project(directory, database, name, server, carrot_settings, broker_url, database_port)
+
+
+def _at(url: str, port: int) -> str:
+    """Return the URL of a server of ours (which has a port) with another port."""
+    return re.sub(r":\d+/", f":{port}/", url, count=1)

@@ -54,7 +54,7 @@ def main() -> int:
     tally = Tally()
     try:
         run_static_checks(tally)
-        with servers(browser=not options.fast) as env:
+        with servers(fast=options.fast) as env:
             chosen = suites.suites(fast=options.fast, newest=options.newest, arguments=pytest_arguments)
             for name, counts in suites.run(chosen, env):
                 tally.note(name, **counts)
@@ -90,13 +90,13 @@ def run_static_checks(tally: Tally) -> None:
 
 
 @contextmanager
-def servers(*, browser: bool) -> Iterator[dict[str, str]]:
+def servers(*, fast: bool) -> Iterator[dict[str, str]]:
     """Private servers for this run: yields the variables that name them; they are crashed and removed afterwards.
 
-    Whatever is not on this machine, ``browser`` says whether also a browser, is installed first.
+    Whatever is not on this machine is installed first; ``fast`` runs need no browser and no wrong clocks.
     """
     headline("servers")
-    ensure_installed(browser=browser)
+    ensure_installed(browser=not fast, faketime=not fast)
     place = new_place()
     try:
         rabbitmq, postgresql = RabbitMQ(place), PostgreSQL(place)

@@ -20,7 +20,7 @@ AT_ONCE = 2
 NO_TESTS_COLLECTED = 5  # pytest's exit code
 
 #: They stop and crash servers, so they have servers of their own, which their fixtures start.
-FAULTS = "tests/acceptance/test_faults_*.py"
+FAULTS = "tests/faults"
 
 
 @dataclass(kw_only=True)
@@ -32,6 +32,10 @@ class Suite:
     database: str = "sqlite"
     python: str = sys.executable
     own_servers: bool = False
+    #: Added to the environment.
+    variables: Mapping[str, str] = field(default_factory=dict)
+    #: A directory that several runs share; removed when all of them have ended.
+    shared: Path | None = None
     #: Made by ``start``.
     directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="carrot-suite-")))
 
@@ -42,9 +46,8 @@ class Suite:
         command = [self.python, "-m", "pytest", f"--junitxml={self.directory / 'report.xml'}", *self.arguments]
         headline(f"{self.name} begins: {shlex.join([Path(self.python).name, *command[1:]])}")
         with open(self.directory / "output", "wb") as output:
-            return subprocess.Popen(
-                command, env={**kept, **servers, "CARROT_TEST_DATABASE": self.database}, stdout=output, stderr=output
-            )
+            variables = {**kept, **servers, "CARROT_TEST_DATABASE": self.database, **self.variables}
+            return subprocess.Popen(command, env=variables, stdout=output, stderr=output)
 
     def report(self, code: int) -> dict[str, int]:
         """Print the output of the ended run; return its counts."""
@@ -82,8 +85,8 @@ def suites(*, fast: bool, newest: str | None, arguments: list[str]) -> list[Suit
             Suite(name="models on PostgreSQL", arguments=[*quick, "tests/unit/models"], database="postgresql"),
         ]
     runs = [
-        Suite(name="faults", arguments=[str(path) for path in sorted(Path().glob(FAULTS))], own_servers=True),
-        Suite(name="real processes", arguments=["-m", "acceptance", f"--ignore-glob=*/{Path(FAULTS).name}"]),
+        *fault_runs(),
+        Suite(name="real processes", arguments=["-m", "acceptance", f"--ignore={FAULTS}"]),
         Suite(name="tests on SQLite", arguments=["-m", "not acceptance"]),
         Suite(name="tests on PostgreSQL", arguments=["-m", "not acceptance"], database="postgresql"),
     ]
@@ -95,8 +98,24 @@ def suites(*, fast: bool, newest: str | None, arguments: list[str]) -> list[Suit
     return runs
 
 
+def fault_runs(arguments: Sequence[str] = (), variables: Mapping[str, str] | None = None) -> list[Suite]:
+    """The fault suite, as runs that share its tests: each takes the next one when it is free."""
+    shared = Path(tempfile.mkdtemp(prefix="carrot-suite-"))
+    return [
+        Suite(
+            name=f"faults, run {number} of {AT_ONCE}",
+            arguments=[FAULTS, *arguments],
+            own_servers=True,
+            variables={"CARROT_FAULTS_SHARED": str(shared), **(variables or {})},
+            shared=shared,
+        )
+        for number in range(1, AT_ONCE + 1)
+    ]
+
+
 def run(waiting: list[Suite], env: Mapping[str, str]) -> Iterator[tuple[str, dict[str, int]]]:
     """Run them all; yields the name and the counts of each as it ends."""
+    shared = {suite.shared for suite in waiting if suite.shared}
     waiting = list(waiting)
     running: dict[subprocess.Popen[bytes], Suite] = {}
     try:
@@ -115,6 +134,8 @@ def run(waiting: list[Suite], env: Mapping[str, str]) -> Iterator[tuple[str, dic
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(30.0)
             child.kill()
+        for directory in shared:
+            shutil.rmtree(directory)
 
 
 def headline(text: str) -> None:

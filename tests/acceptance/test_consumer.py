@@ -10,7 +10,7 @@ from typing import Any
 import pika
 import pytest
 
-from tests.acceptance.combinations import corners, on_postgresql_and_rabbitmq
+from tests.faults.combinations import corners, on_postgresql_and_rabbitmq
 from tests.project import Project
 
 pytestmark = pytest.mark.acceptance

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.proxy import Proxy
+from tests.faults.proxy import FaultProxy
 from tests.project import Project, ProjectFactory
 from tests.servers import RabbitMQ
 from tests.servers.process import free_ports, wait_until
@@ -173,23 +173,22 @@ def test_without_its_database_one_sentence_says_so(project: ProjectFactory) -> N
 
 
 @pytest.fixture
-def late_broker(rabbitmq: RabbitMQ, amqp_url: str) -> Iterator[Proxy]:
+def late_broker(rabbitmq: RabbitMQ) -> Iterator[FaultProxy]:
     """The way to RabbitMQ, not open yet."""
-    proxy = Proxy(free_ports(1)[0], rabbitmq.port)
-    yield proxy
-    proxy.close()
+    with FaultProxy(rabbitmq.port) as proxy:
+        proxy.cut()
+        yield proxy
 
 
 def test_without_its_broker_it_starts_and_works_once_the_broker_is_there(
-    project: ProjectFactory, amqp_url: str, late_broker: Proxy
+    project: ProjectFactory, late_broker: FaultProxy
 ) -> None:
-    url = re.sub(r":\d+/", f":{late_broker.port}/", amqp_url)
-    site = project(default_broker=url)
+    site = project(broker="amqp", broker_port=late_broker.port)
     service = site.service()
     service.wait_ready()
     pk = site.publish("tests.app.tasks.add", 1, 2)
     assert site.sql("SELECT status FROM carrot_messagelog") == [{"status": "PUBLISHED"}]
-    late_broker.open()
+    late_broker.pass_on()
     site.wait_until(ALL_COMPLETED)
     assert site.sql("SELECT output FROM carrot_messagelog WHERE id = %s", [pk]) == [{"output": "3"}]
     assert "Connection refused" in service.output()

@@ -1,6 +1,10 @@
 """The app ``tests.app``."""
 
+import os
+
 from django.apps import AppConfig
+
+from tests.app import clock, sql_errors, threads
 
 
 class TestsAppConfig(AppConfig):
@@ -9,3 +13,11 @@ class TestsAppConfig(AppConfig):
     name = "tests.app"
     label = "app"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        if path := os.environ.get(clock.VARIABLE):
+            clock.shift(path)
+        if path := os.environ.get(sql_errors.VARIABLE):
+            sql_errors.begin(path)
+        if path := os.environ.get(threads.VARIABLE):
+            threads.make_mortal(path)

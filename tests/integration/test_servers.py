@@ -290,6 +290,16 @@ def test_a_browser_is_asked_for_only_where_it_is_needed(monkeypatch: pytest.Monk
         install.chromium_program()
 
 
+def test_a_library_for_wrong_clocks_is_asked_for_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "find_faketime", lambda: None)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    install.ensure_installed()
+    with pytest.raises(ServerError, match=r"`scripts/faults` installs(.|\n)*--no-install-recommends libfaketime\n"):
+        install.ensure_installed(faketime=True)
+    with pytest.raises(ServerError, match=r"^The tests need libfaketime on this machine"):
+        install.faketime_library()
+
+
 def test_services_are_held_back_during_an_installation_and_what_was_there_comes_back(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

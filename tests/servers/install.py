@@ -1,4 +1,7 @@
-"""Finds the programs of both servers, and a browser; as root on Debian or Ubuntu installs them, starting no service."""
+"""Finds the programs of both servers, a browser and libfaketime; as root on Debian or Ubuntu installs what is missing.
+
+No service is started by that.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,12 @@ from tests.servers.process import ServerError
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 DENY_ALL = "#!/bin/sh\n# Put here by carrot's tests while they install packages: no service is started.\nexit 101\n"
-PACKAGES = {"RabbitMQ": "rabbitmq-server", "PostgreSQL": "postgresql", "Chromium": "chromium"}
+PACKAGES = {
+    "RabbitMQ": "rabbitmq-server",
+    "PostgreSQL": "postgresql",
+    "Chromium": "chromium",
+    "libfaketime": "libfaketime",
+}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 SEARCH_PATH = os.pathsep.join(
     [os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin", "/opt/homebrew/sbin"]
@@ -64,6 +72,16 @@ def find_chromium() -> Path | None:
     return Path(found) if found else None
 
 
+def find_faketime() -> Path | None:
+    """Return the library that gives a program another clock (its variant for threads), or None."""
+    places = [Path("/usr/lib"), Path("/usr/lib64"), Path("/usr/local/lib"), Path("/opt/homebrew/lib")]
+    for pattern in ("faketime/libfaketimeMT.*", "*/faketime/libfaketimeMT.so.1", "libfaketimeMT.so.1"):
+        for place in places:
+            if found := sorted(place.glob(pattern)):
+                return found[0]
+    return None
+
+
 def rabbitmq_programs() -> Path:
     """As ``find_rabbitmq``, but raises ServerError that says what to install."""
     found = find_rabbitmq()
@@ -88,21 +106,31 @@ def chromium_program() -> Path:
     return found
 
 
-def missing(*, browser: bool = False) -> list[str]:
-    """Return the names of the servers (and the browser) whose programs are not on this machine."""
+def faketime_library() -> Path:
+    """As ``find_faketime``, but raises ServerError that says what to install."""
+    found = find_faketime()
+    if found is None:
+        raise ServerError(_what_to_install(["libfaketime"]))
+    return found
+
+
+def missing(*, browser: bool = False, faketime: bool = False) -> list[str]:
+    """Return the names of the servers (and the browser, and libfaketime) that are not on this machine."""
     found = {"RabbitMQ": find_rabbitmq(), "PostgreSQL": find_postgresql()}
     if browser:
         found["Chromium"] = find_chromium()
+    if faketime:
+        found["libfaketime"] = find_faketime()
     return [name for name, place in found.items() if place is None]
 
 
-def ensure_installed(*, browser: bool = False) -> None:
+def ensure_installed(*, browser: bool = False, faketime: bool = False) -> None:
     """Make sure the programs of both servers are there: find them, or as root on Debian or Ubuntu install them.
 
-    With ``browser`` also a Chromium. Raises ServerError that says which packages to install, where this cannot do it or
-    the installation failed.
+    With ``browser`` also a Chromium, with ``faketime`` the library. Raises ServerError that says which packages to
+    install, where this cannot do it or the installation failed.
     """
-    absent = missing(browser=browser)
+    absent = missing(browser=browser, faketime=faketime)
     if not absent:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -112,17 +140,17 @@ def ensure_installed(*, browser: bool = False) -> None:
     with _services_held_back():
         _apt("update")
         _apt("install", "-y", "--no-install-recommends", *packages)
-    if absent := missing(browser=browser):
+    if absent := missing(browser=browser, faketime=faketime):
         raise ServerError(f"apt-get ended well, but no programs were found. {_what_to_install(absent)}")
 
 
 def _what_to_install(absent: list[str]) -> str:
     debian = " ".join(PACKAGES[name] for name in absent)
     fedora = " ".join({**PACKAGES, "PostgreSQL": "postgresql-server"}[name] for name in absent)
+    script = "test" if "Chromium" in absent else "faults" if "libfaketime" in absent else "servers start"
     return (
         f"The tests need {' and '.join(absent)} on this machine; they start private instances themselves.\n"
-        f"As root on Debian or Ubuntu `scripts/{'test' if 'Chromium' in absent else 'servers start'}` installs them; "
-        "otherwise:\n"
+        f"As root on Debian or Ubuntu `scripts/{script}` installs them; otherwise:\n"
         f"  Debian, Ubuntu:  sudo apt-get install --no-install-recommends {debian}\n"
         f"  Fedora:          sudo dnf install {fedora}\n"
         f"  macOS:           brew install {' '.join(name.lower() for name in absent)}"

@@ -45,7 +45,8 @@ def new_place() -> Path:
 
 def remove_place(place: Path) -> None:
     """Crash the servers that run in ``place`` and delete everything."""
-    RabbitMQ(place).remove()
+    for base in (*place.glob("node-*"), place):  # nodes of a cluster; one server
+        RabbitMQ(base).remove()
     PostgreSQL(place).remove()
     shutil.rmtree(place, ignore_errors=True)
 

@@ -9,12 +9,13 @@ import re
 import secrets
 import shutil
 import sys
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tests.servers import process
-from tests.servers.install import SEARCH_PATH, postgresql_programs
+from tests.servers.install import SEARCH_PATH, faketime_library, postgresql_programs
 from tests.servers.process import ServerError
 
 
@@ -34,10 +35,12 @@ class PostgreSQL:
 
     # -- life -----------------------------------------------------------------------------------------------------
 
-    def start(self, timeout: float = 60.0) -> None:
+    def start(self, timeout: float = 60.0, clock_offset: float = 0.0) -> None:
         """Start the server and wait until it takes connections; nothing happens if it runs.
 
-        Keeps port, password and data of an earlier start. Raises ServerError, with the end of the log.
+        Keeps port, password and data of an earlier start. ``clock_offset``: seconds its clock is to go ahead of the
+        machine's (behind, if negative), until it is stopped; this needs libfaketime. Raises ServerError, with the end
+        of the log.
         """
         if self.is_running():
             return
@@ -47,7 +50,11 @@ class PostgreSQL:
             raise ServerError(f"Port {self.port} of this PostgreSQL server is taken by another program; stop that one.")
         before = self.log.stat().st_size if self.log.exists() else 0
         try:
-            self._pg_ctl("start", "-w", "-t", f"{timeout:.0f}", "-l", str(self.log), "-s", timeout=timeout + 10)
+            self._pg_ctl(
+                *("start", "-w", "-t", f"{timeout:.0f}", "-l", str(self.log), "-s"),
+                timeout=timeout + 10,
+                env=_shifted_clock(clock_offset) if clock_offset else {},
+            )
         except ServerError as error:
             with open(self.log, encoding="utf-8", errors="replace") as log:
                 log.seek(before)
@@ -57,13 +64,11 @@ class PostgreSQL:
 
     def stop(self, timeout: float = 30.0) -> None:
         """Stop the server in order: sessions are ended, their transactions rolled back."""
-        if self.is_running():
-            self._pg_ctl("stop", "-m", "fast", "-w", "-t", f"{timeout:.0f}", "-s", timeout=timeout + 10)
+        self._stop("fast", timeout)
 
     def kill(self, timeout: float = 30.0) -> None:
         """Crash the server: nothing is written any more, and the next start recovers from the write-ahead log."""
-        if self.is_running():
-            self._pg_ctl("stop", "-m", "immediate", "-w", "-t", f"{timeout:.0f}", "-s", timeout=timeout + 10)
+        self._stop("immediate", timeout)
 
     def remove(self) -> None:
         """Crash the server, if it runs, and delete its data."""
@@ -162,9 +167,17 @@ class PostgreSQL:
         state = json.dumps({"port": port, "password": password})
         process.write_file(self._state, state, None)
 
-    def _pg_ctl(self, *words: str, timeout: float) -> None:
+    def _stop(self, mode: str, timeout: float) -> None:
+        if self.is_running():
+            self._pg_ctl("stop", "-m", mode, "-w", "-t", f"{timeout:.0f}", "-s", timeout=timeout + 10)
+            # pg_ctl waits for the pid file to go, which the server removes a moment before it ends.
+            if not process.wait_until(lambda: not self.is_running(), timeout):
+                raise ServerError(f"PostgreSQL did not end within {timeout:g} s.\n{process.excerpt(self.log)}")
+
+    def _pg_ctl(self, *words: str, timeout: float, env: Mapping[str, str] | None = None) -> None:
         command: list[str | Path] = [postgresql_programs() / "pg_ctl", "-D", self.data, *words]
-        process.call(command, env=self._environment(), account=self._account, cwd=self.directory, timeout=timeout)
+        environment = self._environment() | dict(env or {})
+        process.call(command, env=environment, account=self._account, cwd=self.directory, timeout=timeout)
 
     def _environment(self) -> dict[str, str]:
         """Return a clean environment: no PG* variable of the caller may redirect us."""
@@ -182,6 +195,11 @@ class PostgreSQL:
             raise ServerError(f"PostgreSQL ended right after its start.\n{process.excerpt(self.log)}")
         state = self._read() | {"pid": server.pid, "started": server.started}
         process.write_file(self._state, json.dumps(state), None)
+
+
+def _shifted_clock(seconds: float) -> dict[str, str]:
+    """Return the environment in which a program has another time of day, and the monotonic clock of everybody."""
+    return {"LD_PRELOAD": str(faketime_library()), "FAKETIME": f"{seconds:+f}s", "DONT_FAKE_MONOTONIC": "1"}
 
 
 def _checked(name: str) -> str:

@@ -29,7 +29,10 @@ class RabbitMQ:
     Two objects on the same ``base`` are two handles of the same server: what one started the other may stop.
     """
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, node: str = NODE, beside: RabbitMQ | None = None) -> None:
+        """``beside``: a node that was started before, whose epmd and cookie this one shares: they can be a cluster."""
+        self.node = node
+        self._beside = beside
         self.directory = base / "rabbitmq"
         self.log = self.directory / "log" / "server.log"
         self._console = self.directory / "console.log"
@@ -46,16 +49,18 @@ class RabbitMQ:
             if not self._answers():
                 self.resume()
             return
-        self.kill()  # what may be left of a node that ended by itself: its epmd
         if not self._state.exists():
             self._create()
-        for purpose in ("port", "distribution_port", "epmd_port"):
+        epmd = self._process("epmd")  # lives on where the node ended by itself
+        own_epmd = self._beside is None and (epmd is None or not epmd.alive)
+        for purpose in ("port", "distribution_port", *(["epmd_port"] if own_epmd else [])):
             if not process.is_free(self._read()[purpose]):
                 raise ServerError(
                     f"Port {self._read()[purpose]} of this RabbitMQ server is taken by another program; stop that one."
                 )
         process.write_file(self._console, "", None)
-        self._launch("epmd", [_epmd(), "-address", "127.0.0.1"])
+        if own_epmd:
+            self._launch("epmd", [_epmd(), "-address", "127.0.0.1"])
         self._launch("server", [rabbitmq_programs() / "rabbitmq-server"])
         process.wait_until(lambda: not self.is_running() or self._answers(), timeout)
         if not self._answers():
@@ -136,7 +141,7 @@ class RabbitMQ:
         erl_call = _erl_call()
         if erl_call is None:
             return self.ctl("eval", f"{expression}.").strip()
-        command: list[str | Path] = [erl_call, "-sname", NODE, "-e"]
+        command: list[str | Path] = [erl_call, "-sname", self.node, "-e"]
         try:
             printed = self._call(command, 30.0, stdin=f"{expression}.\n")
         except ServerError as error:
@@ -181,7 +186,11 @@ class RabbitMQ:
         for name in ("data", "log", "conf.d", "generated"):
             process.make_directory(self.directory / name, self._account)
         port, distribution_port, epmd_port = process.free_ports(3)
-        process.write_file(self.directory / ".erlang.cookie", secrets.token_hex(20), self._account, mode=0o400)
+        cookie = secrets.token_hex(20)
+        if self._beside is not None:
+            epmd_port = self._beside._read()["epmd_port"]
+            cookie = (self._beside.directory / ".erlang.cookie").read_text()
+        process.write_file(self.directory / ".erlang.cookie", cookie, self._account, mode=0o400)
         configuration = f"listeners.tcp.1 = 127.0.0.1:{port}\n"
         process.write_file(self.directory / "rabbitmq.conf", configuration, self._account)
         process.write_file(self.directory / "advanced.config", "[].\n", self._account)
@@ -214,7 +223,7 @@ class RabbitMQ:
             "TZ": "UTC",
             "ERL_EPMD_PORT": str(state["epmd_port"]),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": NODE,
+            "RABBITMQ_NODENAME": self.node,
             "RABBITMQ_DIST_PORT": str(state["distribution_port"]),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             "RABBITMQ_HOME_DIR": str(here),

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from decimal import Decimal
 from typing import Any
 
 import pika
 import pytest
 
-from tests.acceptance import invariants
-from tests.acceptance.combinations import everywhere, on_rabbitmq
-from tests.acceptance.load import Journal, publish_all
+from tests.faults import invariants
+from tests.faults.combinations import corners, on_postgresql_and_rabbitmq
+from tests.faults.footprint import Footprint
+from tests.faults.form import Form
+from tests.faults.load import Journal, publish_all
+from tests.faults.report import Record
+from tests.faults.strangers import NO_TASKS, channel_of, send, strays
+from tests.faults.workload import Workload
 from tests.project import Broker, Database, Project, ProjectFactory
+from tests.servers import RabbitMQ
 
-pytestmark = pytest.mark.acceptance
-
-HOLD = "tests.acceptance.fault_tasks.hold"
-NOTE = "tests.acceptance.fault_tasks.note"
-
-
-@contextmanager
-def channel_of(site: Project) -> Iterator[Any]:
-    with pika.BlockingConnection(pika.URLParameters(site.settings["default_broker"])) as connection:
-        yield connection.channel()
-
-
-def send(site: Project, body: bytes, queue: str = "default", **properties: Any) -> None:
-    """Put a message of one's own making into a queue."""
-    with channel_of(site) as channel:
-        channel.confirm_delivery()
-        channel.basic_publish("", queue, body, pika.BasicProperties(**properties), mandatory=True)
+HOLD = "tests.faults.fault_tasks.hold"
+NOTE = "tests.faults.fault_tasks.note"
+on_sqlite_and_rabbitmq = pytest.mark.parametrize(("database", "broker"), [("sqlite", "amqp")], ids=["sqlite-amqp"])
 
 
 def make_queue(site: Project) -> None:
@@ -48,15 +37,71 @@ def work_after(site: Project, journal: Journal, name: str = "after") -> None:
     site.wait_until(lambda: invariants.depth(site)[0] == 0, message="the queue is empty")
 
 
-def strays(site: Project) -> list[dict[str, Any]]:
-    return site.sql("SELECT reason, task, message_id, body, queue FROM carrot_straymessage ORDER BY id")
-
-
 def workers(site: Project) -> list[dict[str, Any]]:
     return site.sql("SELECT id, pid, alive FROM carrot_workerprocess ORDER BY id")
 
 
-@on_rabbitmq
+@pytest.mark.scenario("F25")
+@on_postgresql_and_rabbitmq
+def test_doubled_and_forged_messages_under_load_double_no_task_and_end_no_worker(
+    project: ProjectFactory, form: Form, scenario: Record, database: Database, broker: Broker
+) -> None:
+    site = project(database=database, broker=broker, **form.settings)
+    forged = list(NO_TASKS.values())
+    with Workload(site, form, scenario) as load, channel_of(site) as channel:
+        doubled: set[str] = set()
+        begun, before = len(load.calls()), workers(site)
+        while len(load.calls()) < begun + form.times(200, 4000):
+            newest = site.sql("SELECT uuid FROM carrot_messagelog ORDER BY id DESC LIMIT 20")
+            for uid in {str(row["uuid"]) for row in newest} - doubled:
+                content_type = form.random.choice(["application/json", "application/x-python-serialize", "text/html"])
+                properties = pika.BasicProperties(message_id=uid, content_type=content_type)
+                for _copy in range(5):
+                    channel.basic_publish("", "default", b'{"args": ["of", "another"]}', properties)
+                doubled.add(uid)
+            body, stranger, _reason = form.random.choice(forged)
+            channel.basic_publish("", "default", body, pika.BasicProperties(**stranger))
+        scenario.fault(5 * len(doubled))
+        load.finish()
+        # The table is capped, and a message that is like none of ours may be kept more than once.
+        site.wait_until(lambda: len({one["reason"] for one in strays(site)}) > 1, message="what is no task is kept")
+        assert workers(site) == before, "the workers are still the same"
+    load.check()
+    assert doubled
+
+
+@pytest.mark.scenario("F25")
+@on_sqlite_and_rabbitmq
+def test_bodies_of_twenty_megabytes_leave_excerpts_and_their_memory_is_used_again(
+    project: ProjectFactory, rabbitmq: RabbitMQ, form: Form, scenario: Record, database: Database, broker: Broker
+) -> None:
+    limit = int(rabbitmq.evaluate("rabbit_misc:get_env(rabbit, max_message_size, 134217728)"))
+    body = b"x" * min(20_000_000, limit)
+    site = project(database=database, broker=broker)
+    journal = Journal(site)
+    service = site.service()
+    service.wait_ready()
+    make_queue(site)
+    before, memory = workers(site), Footprint.of(site, [service]).memory
+    for number in range(form.times(10, 200)):
+        send(site, body, message_id=str(uuid.uuid4()), headers={"type": NOTE})
+        scenario.fault()
+        if number % 10 == 0:
+            work_after(site, journal, f"after{number}")
+    work_after(site, journal)
+    kept = strays(site)
+    assert {(one["reason"], one["task"], len(one["body"])) for one in kept} == {(kept[0]["reason"], NOTE, 2000)}
+    assert len(kept) == scenario.faults
+    assert workers(site) == before
+    excess = Footprint.of(site, [service]).memory - memory
+    scenario.remark(f"{excess / 1e6:+.1f} MB of memory")
+    # Of ten and more. The C library keeps up to twice what was freed last for what may come next.
+    assert excess < 3 * len(body), f"{excess:,} bytes more than before"
+    invariants.wait_for_rest(site)
+
+
+@pytest.mark.scenario("F25")
+@on_sqlite_and_rabbitmq
 def test_a_message_that_comes_six_times_runs_its_task_once(
     project: ProjectFactory, database: Database, broker: Broker
 ) -> None:
@@ -81,7 +126,8 @@ def test_a_message_that_comes_six_times_runs_its_task_once(
     assert all(row["alive"] for row in workers(site))
 
 
-@on_rabbitmq
+@pytest.mark.scenario("F25")
+@on_postgresql_and_rabbitmq
 def test_a_message_in_the_name_of_a_task_runs_that_task_or_nothing(
     project: ProjectFactory, database: Database, broker: Broker
 ) -> None:
@@ -96,7 +142,7 @@ def test_a_message_in_the_name_of_a_task_runs_that_task_or_nothing(
         channel.queue_purge("default")
     body = b'{"args": ["%s", "evil"], "kwargs": {}}' % str(evil.path).encode()
     for pk in sorted(ids):
-        send(site, body, message_id=ids[pk], headers={"type": "tests.acceptance.fault_tasks.note"})
+        send(site, body, message_id=ids[pk], headers={"type": "tests.faults.fault_tasks.note"})
         send(site, body, message_id=ids[pk], headers={"type": "tests.app.tasks.kill_self"})
     site.service().wait_ready()
     work_after(site, journal)
@@ -109,43 +155,8 @@ def test_a_message_in_the_name_of_a_task_runs_that_task_or_nothing(
     assert [worker["alive"] for worker in workers(site)] == [1]
 
 
-NO_TASKS: dict[str, tuple[bytes, dict[str, Any], str]] = {
-    "no properties at all": (b'{"args": []}', {}, "message_id is None"),
-    "an empty body": (b"", {"headers": {"type": "tests.app.tasks.noop"}}, "message_id is None"),
-    "an id that is none": (b"{}", {"message_id": "../../etc/passwd"}, "no uuid"),
-    "zero bytes in an id": (b"{}", {"message_id": "a\0b"}, "no uuid"),
-    "a body that is no text": (
-        b"\x00\xff\xfe" * 5000,
-        {"message_id": str(uuid.uuid4())},
-        "no task has this message id",
-    ),
-    "a task nobody knows": (
-        b'{"args": [], "kwargs": {}}',
-        {"message_id": str(uuid.uuid4()), "headers": {"type": "os.system"}, "content_type": "application/json"},
-        "no task has this message id",
-    ),
-    "a task that is known": (  # without a row nothing runs, unless the queue's consumer makes one
-        b'{"args": [], "kwargs": {}}',
-        {"message_id": str(uuid.uuid4()), "headers": {"type": "tests.app.tasks.kill_self"}},
-        "no task has this message id",
-    ),
-    "headers of all types": (
-        b"\xf0\x9f\x90\xb0",
-        {
-            "headers": {"type": {"a": [1, None, {"b": Decimal("1.5")}]}, "carrot": "not a table", "x-death": [1]},
-            "priority": 255,
-            "expiration": "3600000",
-            "reply_to": "nowhere",
-            "timestamp": 2**62,
-        },
-        "message_id is None",
-    ),
-    "a pickle": (b"\x80\x04\x95", {"message_id": "1", "content_type": "application/x-python-serialize"}, "no uuid"),
-    "a long message": (b"x" * 3_000_000, {"type": "y" * 255, "message_id": "z" * 255}, "no uuid"),
-}
-
-
-@on_rabbitmq
+@pytest.mark.scenario("F25")
+@on_sqlite_and_rabbitmq
 def test_messages_that_are_no_tasks_are_kept_once_each_and_the_worker_goes_on(
     project: ProjectFactory, database: Database, broker: Broker
 ) -> None:
@@ -173,7 +184,7 @@ def test_messages_that_are_no_tasks_are_kept_once_each_and_the_worker_goes_on(
     assert site.sql("SELECT count(*) AS n FROM carrot_messagelog") == [{"n": 2}]
 
 
-@on_rabbitmq
+@on_postgresql_and_rabbitmq
 def test_a_message_of_another_installation_is_left_to_its_owner_and_its_queue_alone(
     project: ProjectFactory, database: Database, broker: Broker
 ) -> None:
@@ -213,16 +224,17 @@ def test_a_message_of_another_installation_is_left_to_its_owner_and_its_queue_al
     invariants.check_completed_once(site, journal.runs(), ["elsewhere", "ours"])
 
 
-@everywhere
+@corners
 def test_a_task_that_is_gone_from_the_code_fails_with_the_reason_and_its_neighbours_complete(
     project: ProjectFactory, database: Database, broker: Broker
 ) -> None:
-    site = project(database=database, broker=broker, queues=[{"name": "default", "concurrency": 4}])
+    queues = [{"name": "default", "concurrency": 4}]
+    site = project(database=database, broker=broker, queues=queues, deploy_patience=0.0)
     journal = Journal(site)
     names = [f"n{n}" for n in range(12)]
     publish_all(site, [(NOTE, str(journal.path), name) for name in names])
     site.sql("UPDATE carrot_messagelog SET task = 'tests.gone.away' WHERE id = 3")
-    site.sql("UPDATE carrot_messagelog SET task = 'tests.acceptance.fault_tasks.gone' WHERE id = 6")
+    site.sql("UPDATE carrot_messagelog SET task = 'tests.faults.fault_tasks.gone' WHERE id = 6")
     site.sql("UPDATE carrot_messagelog SET task = %s, args = '[]' WHERE id = 9", [NOTE])  # new required arguments
     site.service().wait_ready()
     invariants.wait_for_rest(site)
@@ -232,7 +244,7 @@ def test_a_task_that_is_gone_from_the_code_fails_with_the_reason_and_its_neighbo
     assert "tests.gone" in gone[0]["exception"]
     assert gone[1]["exception"].startswith("TaskAttributeError")
     assert "gone" in gone[1]["exception"]
-    assert gone[2]["exception"].startswith("TypeError")
+    assert gone[2]["exception"].startswith("InvalidArguments")
     invariants.check_completed_once(
         site, journal.runs(), [name for n, name in enumerate(names, 1) if n not in (3, 6, 9)]
     )

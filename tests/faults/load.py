@@ -1,6 +1,6 @@
 """A process of the project that publishes all the time, and tells how long each call took.
 
-Run by ``Load`` as ``python -m tests.acceptance.load``. What is committed goes into a ledger outside the database: the
+Run by ``Load`` as ``python -m tests.faults.load``. What is committed goes into a ledger outside the database: the
 truth that rows and runs are compared with.
 """
 
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.project import Project
 
@@ -21,8 +22,17 @@ from tests.project import Project
 PAUSE = 0.004
 
 
+class Mark(NamedTuple):
+    """A line of the journal: what a process did with a task when, on ``time.monotonic``."""
+
+    what: str
+    name: str
+    pid: int
+    at: float
+
+
 class Journal:
-    """What the tasks of ``tests.acceptance.fault_tasks`` wrote."""
+    """What the tasks of ``tests.faults.fault_tasks`` wrote."""
 
     def __init__(self, site: Project, name: str = "journal") -> None:
         self.path = site.directory / name
@@ -33,6 +43,11 @@ class Journal:
         """The (name, pid) of the lines ``begin`` or ``end``, of one name or of all."""
         split = [line.split() for line in self.path.read_text().splitlines()]
         return [(words[1], int(words[2])) for words in split if words[0] == what and name in ("", words[1])]
+
+    def marks(self) -> list[Mark]:
+        """All lines, in the order in which they were written."""
+        split = [line.split() for line in self.path.read_text().splitlines()]
+        return [Mark(words[0], words[1], int(words[2]), float(words[3])) for words in split]
 
     def wait_begun(self, name: str, times: int = 1) -> int:
         """Wait until a task has begun so many times; return the pid of its latest process."""
@@ -65,7 +80,7 @@ class Load:
         self._ledger.touch()
         with open(self._output, "wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.acceptance.load", journal.path, self._ledger, self._end, self._result],
+                [sys.executable, "-m", "tests.faults.load", journal.path, self._ledger, self._end, self._result],
                 env=site.env,
                 cwd=site.directory,
                 stdin=subprocess.DEVNULL,
@@ -148,7 +163,7 @@ def main(journal: str, ledger: str, end: str, result: str) -> None:
     from django.db import Error, connection
 
     from carrot.utilities import publish_message
-    from tests.acceptance.fault_tasks import note
+    from tests.faults.fault_tasks import note
 
     took: list[float] = []
     with open(ledger, "a", buffering=1) as book:

@@ -3,81 +3,92 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 
 import pytest
 
-from tests.acceptance import invariants
-from tests.acceptance.combinations import on_postgresql, on_postgresql_and_rabbitmq
-from tests.acceptance.load import Journal, Load, publish_all
-from tests.project import Broker, Database, Project, ProjectFactory
+from tests.faults import invariants
+from tests.faults.combinations import on_postgresql, on_postgresql_and_rabbitmq
+from tests.faults.form import Form
+from tests.faults.load import Journal, publish_all
+from tests.faults.report import Record
+from tests.faults.workload import Workload
+from tests.project import Broker, Database, ProjectFactory
 from tests.servers import PostgreSQL
+from tests.service import Service
 
-pytestmark = pytest.mark.acceptance
-
-HOLD = "tests.acceptance.fault_tasks.hold"
-NOTE = "tests.acceptance.fault_tasks.note"
-
-
-def check_all_ran_once(site: Project, journal: Journal, load: Load) -> None:
-    """Committed tasks ran exactly once; those whose commit got no answer ran once if they are there, and else never."""
-    invariants.wait_for_rest(site)
-    runs = journal.runs()
-    invariants.check_completed_once(site, runs, load.committed())
-    rows = Counter(invariants.name_of(row) for row in site.sql("SELECT args FROM carrot_messagelog"))
-    assert {name: runs[name] for name in load.unknown()} == {name: rows[name] for name in load.unknown()}
-    assert site.sql("SELECT id FROM carrot_messagelog WHERE status <> 'COMPLETED' OR crashes > 0") == []
+HOLD = "tests.faults.fault_tasks.hold"
+NOTE = "tests.faults.fault_tasks.note"
+#: Seconds in which what was claimed before a fault has begun.
+CLAIMED = 3.0
 
 
+def check_nobody_was_replaced(services: list[Service], children: list[set[int]]) -> None:
+    """No process ended over it, and no message was lost on the way, which only the reconciler would have found."""
+    assert [set(service.children()) for service in services] == children
+    for service in services:
+        invariants.check_reconciler_idle(service)
+        assert "gave no sign" not in service.output()
+
+
+@pytest.mark.scenario("F26")
 @on_postgresql
-def test_ending_all_database_sessions_again_and_again_loses_no_task_and_no_outcome(
-    project: ProjectFactory, postgresql: PostgreSQL, database: Database, broker: Broker
+def test_sessions_ended_again_and_again_lose_no_task_and_no_outcome(
+    project: ProjectFactory, postgresql: PostgreSQL, form: Form, scenario: Record, database: Database, broker: Broker
 ) -> None:
-    site = project(database=database, broker=broker, queues=[{"name": "default", "concurrency": 4}])
-    journal = Journal(site)
-    service = site.service("--processes", "2")
-    service.wait_ready()
-    children = set(service.children())
-    with Load(site, journal) as load:
-        load.work_goes_on(50)
-        for _ in range(3):
+    site = project(database=database, broker=broker, **form.settings)
+    with Workload(site, form, scenario) as load:
+        children = [set(service.children()) for service in load.services]
+        for _ in range(form.times(4, 60)):
+            ended_at = time.monotonic()
             assert postgresql.terminate_sessions(site.database_name) > 0
-            load.work_goes_on(50)
+            scenario.fault()
+            load.go_on(10)
+            time.sleep(max(0.0, ended_at + 1.0 - time.monotonic()))  # so often they are ended
+        assert load.resumed(after=ended_at) < form.limit(5.0)
+        load.work_goes_on(20)
         load.finish()
-    check_all_ran_once(site, journal, load)
-    invariants.check_reconciler_idle(service)
-    assert set(service.children()) == children, "no process had to be replaced"
+    load.check(stop=False)
+    check_nobody_was_replaced(load.services, children)
+    load.stop()
 
 
+@pytest.mark.scenario("F27")
 @on_postgresql
-def test_a_crash_of_the_database_under_load_loses_no_task_and_no_outcome(
-    project: ProjectFactory, postgresql: PostgreSQL, database: Database, broker: Broker
+def test_a_crash_of_the_database_pauses_the_work_and_neither_tasks_nor_workers_are_lost_over_it(
+    project: ProjectFactory, postgresql: PostgreSQL, form: Form, scenario: Record, database: Database, broker: Broker
 ) -> None:
-    site = project(database=database, broker=broker, queues=[{"name": "default", "concurrency": 4}])
-    journal, gate = Journal(site), site.directory / "gate"
-    service = site.service("--processes", "2")
-    service.wait_ready()
-    publish_all(site, [(HOLD, str(journal.path), "held", str(gate))])
-    journal.wait_begun("held")
-    with Load(site, journal) as load:
-        load.work_goes_on(50)
+    site = project(database=database, broker=broker, **form.settings)
+    gate = site.directory / "gate"
+    with Workload(site, form, scenario) as load:
+        children, workers = [set(service.children()) for service in load.services], invariants.living_workers(site)
+        publish_all(site, [(HOLD, str(load.journal.path), "held", str(gate))])
+        load.journal.wait_begun("held")
         postgresql.kill()
+        scenario.fault()
+        away = time.monotonic()
         gate.touch()
-        site.wait_until(lambda: journal.runs()["held"] == 1, message="the running task has ended, without a database")
-        site.wait_until(lambda: "wait for the database" in service.output(), message="its outcome is kept")
+        site.wait_until(lambda: load.journal.runs()["held"] == 1, message="the task has ended, without a database")
+        time.sleep(form.seconds(2 * form.lease, 20.0) - (time.monotonic() - away))  # the fault itself
+        begun = [mark for mark in load.journal.marks() if mark.what == "begin" and mark.at > away + CLAIMED]
         postgresql.start()
+        back = time.monotonic()
+        assert load.resumed(after=back) < form.limit(5.0)
         load.work_goes_on(50)
+        site.wait_until(lambda: time.monotonic() > back + 2 * form.lease, 90.0, "time enough to be taken for lost")
         load.finish()
-    check_all_ran_once(site, journal, load)
-    invariants.check_completed_once(site, journal.runs(), ["held"])
-    assert len(journal.lines("begin", "held")) == 1
-    invariants.check_reconciler_idle(service)
+    load.check(stop=False)
+    assert begun == [], "the work pauses: nothing can be claimed"
+    invariants.check_completed_once(site, load.journal.runs(), ["held"])
+    assert len(load.journal.lines("begin", "held")) == 1
+    assert invariants.living_workers(site) == workers
+    check_nobody_was_replaced(load.services, children)
+    load.stop()
 
 
-@pytest.mark.slow
+@pytest.mark.scenario("F27")
 @on_postgresql_and_rabbitmq
-def test_nobody_is_declared_lost_over_an_outage_of_the_database_longer_than_the_lease(
-    project: ProjectFactory, postgresql: PostgreSQL, database: Database, broker: Broker
+def test_nobody_is_declared_lost_where_the_first_beats_after_an_outage_come_late(
+    project: ProjectFactory, postgresql: PostgreSQL, scenario: Record, database: Database, broker: Broker
 ) -> None:
     site = project(database=database, broker=broker, lease=4.0, heartbeat=0.5)
     journal, gate = Journal(site), site.directory / "gate"
@@ -96,7 +107,8 @@ def test_nobody_is_declared_lost_over_an_outage_of_the_database_longer_than_the_
     )
     site.sql("CREATE TRIGGER slow BEFORE UPDATE ON carrot_workerprocess FOR EACH ROW EXECUTE FUNCTION take_a_second()")
     postgresql.kill()
-    time.sleep(10.0)  # the fault itself
+    scenario.fault()
+    time.sleep(6.0)  # the fault itself
     postgresql.start()
     beats = max(row["beat"] for row in site.sql("SELECT beat FROM carrot_workerprocess"))
     site.wait_until(f"SELECT count(*) = 2 FROM carrot_workerprocess WHERE alive AND beat > {beats + 3}")

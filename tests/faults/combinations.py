@@ -24,3 +24,5 @@ corners = _where([_ALL[0], _ALL[3]])
 on_postgresql = _where([pair for pair in _ALL if pair[0] == "postgresql"])
 on_rabbitmq = _where([pair for pair in _ALL if pair[1] == "amqp"])
 on_postgresql_and_rabbitmq = _where([("postgresql", "amqp")])
+#: Both brokers on PostgreSQL, and SQLite as small sites have it: for scenarios with the whole workload.
+on_postgresql_or_without_servers = _where([_ALL[3], _ALL[1], _ALL[0]])

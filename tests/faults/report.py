@@ -1,0 +1,140 @@
+"""What scenarios report, and the table made of it: ``python -m tests.faults.report FILE [--markdown]``.
+
+The file has a JSON object a line: one test, its figures, and whether it passed. It is the one that CARROT_FAULTS_REPORT
+names; without that variable nothing is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.faults.scenarios import SCENARIOS
+
+VARIABLE = "CARROT_FAULTS_REPORT"
+
+
+@dataclass(kw_only=True)
+class Record:
+    """What one test reports. Seconds everywhere; None: not measured."""
+
+    scenario: str
+    test: str
+    database: str = ""
+    broker: str = ""
+    form: str = "short"
+    seed: int = 0
+    passed: bool = False
+    #: How long the test took.
+    took: float = 0.0
+    faults: int = 0
+    sent: int | None = None
+    lost: int | None = None
+    phantom: int | None = None
+    doubled_plain: int | None = None
+    doubled_atomic: int | None = None
+    publish_p50: float | None = None
+    publish_p99: float | None = None
+    publish_max: float | None = None
+    recoveries: list[float] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def fault(self, times: int = 1) -> None:
+        """Count faults that were injected."""
+        self.faults += times
+
+    def recovered(self, *seconds: float) -> None:
+        """Note how long recoveries took."""
+        self.recoveries.extend(seconds)
+
+    def remark(self, text: str) -> None:
+        """Add a line to the table's last column."""
+        self.remarks.append(text)
+
+    def write(self) -> None:
+        """Append it to the report's file, if there is to be one."""
+        path = os.environ.get(VARIABLE)
+        if path:
+            with open(path, "ab", buffering=0) as file:  # O_APPEND: several runs write into one file
+                file.write(json.dumps(asdict(self)).encode() + b"\n")
+
+
+def quantile(values: Iterable[float], share: float) -> float:
+    """The smallest of the values that is not below ``share`` of them (0.95: the 95th percentile)."""
+    ordered = sorted(values)
+    if not ordered:
+        raise ValueError("Of nothing there is no quantile.")
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The records of a file, ordered by scenario and test."""
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    return sorted(records, key=lambda record: (record["scenario"], record["test"]))
+
+
+MARKS = {True: "passed", False: "FAILED"}
+
+
+def table(records: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The rows of the table, the heading first. Doubled is of plain tasks + of atomic ones; p99 that of publishing."""
+    return [
+        ("Id", "Fault", "Where", "Sent", "Faults", "Lost", "Phantom", "Doubled", "Recovery s", "Publish p99", "Result"),
+        *(_line(record) for record in records),
+    ]
+
+
+def _line(record: dict[str, Any]) -> tuple[str, ...]:
+    times = record["recoveries"]
+    shares = [quantile(times, share) for share in (0.5, 0.95, 1.0)] if times else []
+    doubled = [record["doubled_plain"], record["doubled_atomic"]]
+    p99 = record["publish_p99"]
+    return (
+        record["scenario"],
+        SCENARIOS[record["scenario"]].fault,
+        "-".join(filter(None, (record["database"], record["broker"]))),
+        _shown(record["sent"]),
+        str(record["faults"]),
+        _shown(record["lost"]),
+        _shown(record["phantom"]),
+        "" if doubled == [None, None] else " + ".join(map(_shown, doubled)),
+        " / ".join(f"{seconds:.2f}" for seconds in shares),
+        "" if p99 is None else f"{p99 * 1000:.1f} ms",
+        "; ".join([MARKS[record["passed"]], *record["remarks"]]),
+    )
+
+
+def _shown(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
+
+
+def as_text(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def as_markdown(rows: list[tuple[str, ...]]) -> str:
+    heading, *lines = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    return "\n".join([heading, "|" + " --- |" * len(rows[0]), *lines])
+
+
+def main() -> int:
+    """Print the table of a file; return 1 if a test in it failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.report", description=__doc__)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--markdown", action="store_true", help="as a table for the documentation")
+    options = parser.parse_args()
+    records = read(options.file)
+    print((as_markdown if options.markdown else as_text)(table(records)))
+    return 0 if all(record["passed"] for record in records) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
