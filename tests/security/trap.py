@@ -1,0 +1,3 @@
+"""A module that nobody asks for: whoever imports it has believed a stranger."""
+
+raise AssertionError("imported on the word of a stranger")
