@@ -168,20 +168,22 @@ class TaskConnections:
 
 
 class Complaint:
-    """Logs that something waits for the database: at once, and then once a minute."""
+    """Logs that something waits for the database: at once, again when the cause is another, and once a minute."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._said_at = -COMPLAIN
+        self._cause: object = None
 
     def __call__(self, text: str, *args: object) -> None:
-        if clock.monotonic() - self._said_at >= COMPLAIN:
-            self._said_at = clock.monotonic()
+        """The last of ``args`` is the cause."""
+        if args[-1] != self._cause or clock.monotonic() - self._said_at >= COMPLAIN:
+            self._cause, self._said_at = args[-1], clock.monotonic()
             self._log.warning(text, *args)
 
     def over(self) -> None:
         """The next complaint is a new one."""
-        self._said_at = -COMPLAIN
+        self._cause = None
 
 
 @contextmanager

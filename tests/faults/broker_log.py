@@ -40,10 +40,17 @@ class BrokerLog:
         """The connections of carrot's processes, in their order."""
         return [Connected(_moment(at), purpose, int(pid)) for at, purpose, pid in CONNECTED.findall(self.text())]
 
-    def listening(self) -> float:
-        """When it began to take connections the last time, on time.monotonic; waits until that is written."""
-        assert wait_until(lambda: bool(LISTENING.search(self.text())), 10.0)
-        return _moment(LISTENING.findall(self.text())[-1])
+    def listening(self, after: float) -> float:
+        """When it began to take connections the last time, on time.monotonic; waits until one ``after`` is written.
+
+        The log lags behind: a line about an earlier start may come late.
+        """
+
+        def found() -> list[float]:
+            return [moment for written in LISTENING.findall(self.text()) if (moment := _moment(written)) > after]
+
+        assert wait_until(lambda: bool(found()), 20.0)
+        return found()[-1]
 
 
 def _moment(written: str) -> float:

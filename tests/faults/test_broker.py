@@ -51,7 +51,7 @@ def go_through_an_outage(
         while time.monotonic() < gone + seconds:  # how long it is away is the fault, not a wait for something
             load.go_on(10)
         begin()
-        back = log.listening()
+        back = log.listening(after=gone)
         assert load.resumed(after=back) < form.limit(5.0)
         load.work_goes_on(50)
         load.finish()

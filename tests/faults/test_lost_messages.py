@@ -130,11 +130,13 @@ def impatient(rabbitmq: RabbitMQ, seconds: float) -> Iterator[None]:
     before = {name: rabbitmq.evaluate(f"application:get_env(rabbit, {name})") for name in wanted}
     for name, value in wanted.items():
         rabbitmq.evaluate(f"application:set_env(rabbit, {name}, {int(value * 1000)})")
-    yield
-    for name, value in before.items():
-        found = re.fullmatch(r"\{ok, ?(\d+)\}", value)
-        assert found, (name, value)
-        rabbitmq.evaluate(f"application:set_env(rabbit, {name}, {found[1]})")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            found = re.fullmatch(r"\{ok, ?(\d+)\}", value)
+            assert found, (name, value)
+            rabbitmq.evaluate(f"application:set_env(rabbit, {name}, {found[1]})")
 
 
 @pytest.mark.scenario("F21")

@@ -60,8 +60,10 @@ def user_of(rabbitmq: RabbitMQ, vhost: str) -> Iterator[None]:
     """A user with all rights in a virtual host and nowhere else."""
     rabbitmq.evaluate(f'rabbit_auth_backend_internal:add_user(<<"{USER}">>, <<"{PASSWORD}">>, <<"tests">>)')
     rabbitmq.evaluate(permissions(vhost, ".*", ".*", ".*"))
-    yield
-    rabbitmq.evaluate(f'rabbit_auth_backend_internal:delete_user(<<"{USER}">>, <<"tests">>)')
+    try:
+        yield
+    finally:
+        rabbitmq.evaluate(f'rabbit_auth_backend_internal:delete_user(<<"{USER}">>, <<"tests">>)')
 
 
 @pytest.mark.scenario("F22")

@@ -30,7 +30,9 @@ def test_statements_and_commits_that_fail_are_tried_again_and_no_task_fails_over
     change_settings(site, f"import os\nif SERVICE:\n    os.environ['{VARIABLE}'] = {str(shares)!r}")
     with Workload(site, form, scenario) as load:
         children = [set(service.children()) for service in load.services]
-        shares.write_text(SHARES)
+        written = shares.with_name("shares.new")
+        written.write_text(SHARES)
+        written.replace(shares)  # at once: nobody reads half of it
         load.finish()
         invariants.wait_for_rest(site, form.seconds(120.0, 600.0))
         shares.unlink()

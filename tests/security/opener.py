@@ -1,6 +1,6 @@
 """Opens pid and log files as the service does, as another user if it is told so, and says what came of it.
 
-Run as ``python -m tests.security.opener UID PATH…``; prints JSON: for each path what each way to open it led to.
+Run by :data:`COMMAND` with UID PATH…; prints JSON: for each path what each way to open it led to.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 from collections.abc import Callable
 from contextlib import closing
 
@@ -18,6 +17,9 @@ from carrot.daemon_log import DaemonLog
 from carrot.exceptions import ServiceError
 from carrot.logs import LogFile
 from carrot.pidfile import PidFile
+
+#: What ``python -c`` is to run, with the settings of the tests: the log knows of tasks, and so of models.
+COMMAND = "import sys, django; django.setup(); from tests.security import opener; opener.main(*sys.argv[1:])"
 
 #: What a way to open a file led to, if it was not refused.
 OPENED, KEPT = "opened", "goes on in the old file"
@@ -86,13 +88,10 @@ def _attempt(way: Callable[[str], str], path: str) -> str:
         return str(error)
 
 
-def main(uid: int, *paths: str) -> None:
+def main(user: str, *paths: str) -> None:
+    uid = int(user)
     if uid != os.geteuid():
         os.setgroups([])
         os.setgid(uid)
         os.setuid(uid)
     print(json.dumps({path: {name: _attempt(way, path) for name, way in WAYS.items()} for path in paths}))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), *sys.argv[2:])

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from tests.project import CHECKOUT, ProjectFactory
-from tests.security.opener import KEPT, OPENED, WAYS
+from tests.security.opener import COMMAND, KEPT, OPENED, WAYS
 
 USERS = {"root": 0, "user": 65534}
 STRANGER = 65533
@@ -133,9 +133,9 @@ def attempt(user: int, cases: dict[str, Path]) -> dict[str, Tried]:
     around = {path: path.parent.parent for path in cases.values()}
     before = {path: content_of(around[path]) for path in cases.values()}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.security.opener", str(user), *map(str, cases.values())],
+        [sys.executable, "-c", COMMAND, str(user), *map(str, cases.values())],
         cwd=CHECKOUT,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,

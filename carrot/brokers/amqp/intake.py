@@ -133,6 +133,10 @@ class Intake:
         row.origin = Origin.MESSAGE
         row.status = Status.PUBLISHED
         row.broker, row.queue = self.queue.host.address, self.queue.name
+        row.exchange, row.routing_key = (
+            "",
+            self.queue.name,
+        )  # how it is rung again, if it has to be
         row.state_at, row.ring_at = now, now + timedelta(seconds=get_settings().confirm_timeout)
         row.to_message()  # raises, as any other mistake of the hook, what no bell could ever be made of
         row.save()
