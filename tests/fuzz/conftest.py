@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.brokers.conftest import broker, carrot_settings, probe, receiver
@@ -18,3 +19,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("carrot")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Each of them is a hundred tests."""
+    item.add_marker("slow")

@@ -10,8 +10,12 @@ from tests.admin.conftest import log_in, make_task  # noqa: F401  # fixtures
 from tests.security.addresses import SITES, URLCONF
 
 
-# The sites answer with the same views, so the fast tests are content with one of them.
-@pytest.fixture(params=["stock", pytest.param("own", marks=pytest.mark.slow)])
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """They visit every page again and again."""
+    item.add_marker("slow")
+
+
+@pytest.fixture(params=SITES)
 def root(request: pytest.FixtureRequest, settings: Any) -> str:
     """The address of each site in turn, in a project that has both."""
     settings.ROOT_URLCONF = URLCONF

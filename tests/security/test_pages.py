@@ -198,15 +198,20 @@ def test_what_every_action_of_a_list_asks_and_says_is_text(root: str, visitor: V
 
 
 def test_what_every_button_asks_and_says_is_text(root: str, visitor: Visitor, refused: set[str]) -> None:
-    pressed = set()
-    pages = [page for view in ("change", "delete") for page in pages_of(root, "messagelog", view)[::8]]
-    pages += [page for view in ("change", "delete") for page in pages_of(root, "scheduledtask", view)[::8]]
-    for url in [*pages, f"{root}carrot/queuedtask/purge/", f"{root}carrot/queuedtask/requeue-pending/"]:
+    wanted = {"requeue", "run-again", "withdraw", "run", "delete", "purge", "requeue-pending"}
+    pressed: set[str] = set()
+    kinds = [(name, view) for name in ("messagelog", "scheduledtask") for view in ("change", "delete")]
+    every = [page for name, view in kinds for page in pages_of(root, name, view)]
+    # A sample, and as many more as it takes to see every button: which rows have it depends on their order.
+    some = [*every[::8], f"{root}carrot/queuedtask/purge/", f"{root}carrot/queuedtask/requeue-pending/"]
+    for number, url in enumerate([*some, *every]):
+        if number >= len(some) and pressed >= wanted:
+            break
         for form in forms_to_press(visitor.get(url)):
             for queue in form.fields.get("queue", [""]):
                 visitor.send(url, form, **({"queue": queue} if queue else {}))
             pressed.add((form.action or url).rstrip("/").rpartition("/")[2])
-    assert pressed >= {"requeue", "run-again", "withdraw", "run", "delete", "purge", "requeue-pending"}
+    assert pressed >= wanted
     for page in pages_of(root, "messagelog", "history")[::8]:
         visitor.get(page)
 
