@@ -181,6 +181,7 @@ class Project:
 
     def remove(self) -> None:
         """End all processes of the project, and delete its database and directory."""
+        print(self._report())  # pytest shows it where the test has failed
         self.end_processes()
         if self._server is not None:
             self._server.start()  # the test may have stopped it
@@ -205,7 +206,11 @@ class Project:
         return done
 
     def _report(self) -> str:
-        parts = [f"--- output of service {service.pid}\n{service.output()[-6000:]}" for service in self.services]
+        """What the services have said, but for the tasks that went well."""
+        parts = []
+        for service in self.services:
+            lines = [line[:500] for line in service.output().splitlines() if " completed in " not in line]
+            parts.append("\n".join([f"--- output of service {service.pid}", *lines[-60:]]))
         return "\n".join(parts)
 
 

@@ -9,6 +9,7 @@ import pytest
 from carrot import clock, publisher
 from carrot.brokers import Broker
 from carrot.brokers.amqp import settlement
+from carrot.brokers.amqp.connection import ConnectionThread
 from carrot.conf import get_queue, get_settings
 from carrot.models import MessageLog, Status
 from carrot.relay import Relay
@@ -191,6 +192,27 @@ def test_closed_connections_come_back_and_nothing_is_lost(
     assert sorted(map(str, here.arguments())) == ["0", "1", "2", "3", "4", "5"]
     assert here.subscription.problem() == ""
     assert broker.healthy()
+
+
+@pytest.mark.parametrize("connection", ["publisher", "subscription"])
+def test_a_connection_that_is_just_begun_is_not_taken_for_dead(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, connection: str
+) -> None:
+    """A worker would be replaced over it, with all that runs in it."""
+    seen: list[bool] = []
+    start = ConnectionThread.start
+
+    def watched(thread: ConnectionThread) -> None:
+        seen.append(broker.healthy())
+        start(thread)
+        seen.append(broker.healthy())
+
+    monkeypatch.setattr(ConnectionThread, "start", watched)
+    if connection == "publisher":
+        broker.ring([])
+    else:
+        broker.subscribe(get_queue("default"), lambda: None)
+    assert seen == [True, True]
 
 
 def test_a_memory_alarm_stops_publishing_but_not_consuming_or_acknowledging(

@@ -44,8 +44,10 @@ class AmqpBroker(Broker):
         """The publishing connection, begun at the first call."""
         with self._lock:
             if self._publisher is None or not self._publisher.is_alive():
-                self._publisher = AmqpPublisher(self.host, RowSettlement(self.host.address))
-                self._publisher.start()
+                # Kept only once it runs: healthy() looks at any moment, and takes what does not run for dead.
+                publisher = AmqpPublisher(self.host, RowSettlement(self.host.address))
+                publisher.start()
+                self._publisher = publisher
             return self._publisher
 
     def ring(self, messages: Sequence[Message]) -> None:
@@ -61,8 +63,9 @@ class AmqpBroker(Broker):
     def subscribe(self, queue: QueueSettings, wake: Callable[[], None], adopt: Adopt | None = None) -> AmqpSubscription:
         with self._lock:
             if self._consumer is None:
-                self._consumer = ConsumerThread(self.host)
-                self._consumer.start()
+                consumer = ConsumerThread(self.host)
+                consumer.start()
+                self._consumer = consumer
             return self._consumer.subscribe(queue, wake, adopt)
 
     def depth(self, queue: QueueSettings, timeout: float) -> Depth | None:

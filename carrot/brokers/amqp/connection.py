@@ -172,6 +172,7 @@ class ConnectionThread(threading.Thread):
         #: When the loop was last seen running, by the monotonic clock.
         self.ticked_at = clock.monotonic()
         self._loop = IOLoop()
+        self._opening: JoinedConnection | None = None
         self._connection: JoinedConnection | None = None
         self._candidates: list[pika.ConnectionParameters] = []
         self._delay = FIRST_DELAY
@@ -238,7 +239,7 @@ class ConnectionThread(threading.Thread):
         try:
             if not self._candidates:
                 self._candidates = parameters(self.host, self.purpose)
-            JoinedConnection(
+            self._opening = JoinedConnection(
                 self._candidates.pop(),
                 on_open_callback=self._on_open,
                 on_open_error_callback=self._on_open_error,
@@ -254,7 +255,7 @@ class ConnectionThread(threading.Thread):
         if self.error not in ("", "not connected yet"):
             logger.warning("Connected to %s again (%s).", self.host, self.purpose)
         self._connection, self.error, self._delay = connection, "", FIRST_DELAY
-        self._candidates = []
+        self._opening, self._candidates = None, []
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
         self._connected.set()
@@ -283,6 +284,7 @@ class ConnectionThread(threading.Thread):
         self._gone(explain(error))
 
     def _gone(self, why: str) -> None:
+        self._opening = None
         if self._stopping:
             self._loop.stop()
             return
@@ -297,10 +299,8 @@ class ConnectionThread(threading.Thread):
 
     def _begin_stop(self) -> None:
         self._stopping = True
-        if self._connection is not None and self._connection.is_open:
-            if self.blocked:
-                self._connection.drop()
-            else:
-                self._connection.close()
-        elif self._connection is None or self._connection.is_closed:
+        connection = self._connection or self._opening
+        if connection is None or connection.is_closed:
             self._loop.stop()
+        elif not connection.is_closing:
+            connection.drop() if self.blocked else connection.close()
