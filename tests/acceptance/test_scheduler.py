@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -16,22 +14,6 @@ pytestmark = pytest.mark.acceptance
 
 ADD = "tests.app.tasks.add"
 NOOP = "tests.app.tasks.noop"
-
-#: Writes down every slot that is taken, in the transaction that takes it.
-SLOT_LOG = {
-    "sqlite": [
-        "CREATE TABLE slot_log (schedule INTEGER, slot TEXT)",
-        """CREATE TRIGGER log_slot AFTER UPDATE OF last_slot ON carrot_scheduledtask
-        BEGIN INSERT INTO slot_log VALUES (NEW.id, NEW.last_slot); END""",
-    ],
-    "postgresql": [
-        "CREATE TABLE slot_log (schedule BIGINT, slot TIMESTAMPTZ)",
-        """CREATE FUNCTION log_slot() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN INSERT INTO slot_log VALUES (NEW.id, NEW.last_slot); RETURN NULL; END $$""",
-        """CREATE TRIGGER log_slot AFTER UPDATE OF last_slot ON carrot_scheduledtask
-        FOR EACH ROW EXECUTE FUNCTION log_slot()""",
-    ],
-}
 
 #: A scheduler that is killed after its INSERT and before its COMMIT.
 KILLED = """
@@ -149,32 +131,3 @@ def test_a_scheduler_killed_before_its_commit_has_published_nothing(
     for _ in range(2):
         site.python("from carrot.scheduler import Scheduler\nScheduler().step()")
     assert count(site) == 3
-
-
-@pytest.mark.slow
-def test_five_services_some_of_them_killed_take_every_slot_once(project: ProjectFactory, database: Database) -> None:
-    site = project(database=database)
-    for statement in SLOT_LOG[database]:
-        site.sql(statement)
-    services = [site.service() for _ in range(5)]
-    for service in services:
-        service.wait_ready(60.0)
-    code(
-        site,
-        "ScheduledTask.objects.bulk_create(\n"
-        f"    ScheduledTask(task_name=f'name {{n}}', task={ADD!r}, kwargs={{'a': n, 'b': 0}}) for n in range(50)\n)",
-    )
-    chance = random.Random(4)
-    for wanted in (100, 200, 300, 400):
-        site.wait_until(f"SELECT count(*) >= {wanted} FROM slot_log", 60.0)
-        time.sleep(chance.uniform(0.0, 0.5))  # for no event: the kill is to hit any moment of the next round
-        services.pop(chance.randrange(len(services))).kill()
-        services.append(site.service())
-    site.wait_until("SELECT count(*) >= 600 FROM slot_log", 60.0)
-    for service in services:
-        service.kill()
-    slots = site.sql("SELECT schedule, slot FROM slot_log")
-    assert len({(row["schedule"], row["slot"]) for row in slots}) == len(slots) == count(site)
-    per_schedule = site.sql("SELECT count(*) AS n FROM carrot_messagelog GROUP BY kwargs")
-    assert len(per_schedule) == 50
-    assert max(row["n"] for row in per_schedule) - min(row["n"] for row in per_schedule) <= 1

@@ -4,7 +4,7 @@ import os
 
 from django.apps import AppConfig
 
-from tests.app import clock, sql_errors, threads
+from tests.app import clock, schedulers, sql_errors, threads
 
 
 class TestsAppConfig(AppConfig):
@@ -17,6 +17,8 @@ class TestsAppConfig(AppConfig):
     def ready(self) -> None:
         if path := os.environ.get(clock.VARIABLE):
             clock.shift(path)
+        if path := os.environ.get(schedulers.VARIABLE):
+            schedulers.make_mortal(path)
         if path := os.environ.get(sql_errors.VARIABLE):
             sql_errors.begin(path)
         if path := os.environ.get(threads.VARIABLE):

@@ -13,7 +13,6 @@ NO_MESSAGES = "there are no messages: the rows are the queue"
 TIME_LIMITS = "waits for hard time limits"
 CRON = "waits for cron schedules"
 CATCH_UP = "waits for a policy for missed runs"
-UNWRITTEN = "has no scenario under load yet"
 SOAK = "is not a test of seconds: scripts/soak"
 
 
@@ -63,9 +62,9 @@ SCENARIOS: Mapping[str, Scenario] = {
     "F31": Scenario(fault="deadlocks and locked databases"),
     "F32": Scenario(fault="no database connection left"),
     "F34": Scenario(fault="outcomes that cannot be stored"),
-    "F35": _nowhere("clock set back and forth", UNWRITTEN),
+    "F35": Scenario(fault="clock set back and forth"),
     "F36": _nowhere("daylight saving time", CRON),
-    "F37": _nowhere("many schedulers, one killed", UNWRITTEN),
+    "F37": Scenario(fault="many schedulers, one killed"),
     "F38": _nowhere("schedulers stopped for an hour", CATCH_UP),
     "F39": Scenario(fault="log and pid files in trouble"),
     "F41": Scenario(fault="task unknown to this version"),

@@ -1,0 +1,108 @@
+"""Clocks that are set while the system runs: nobody is taken for dead, no slot is taken twice, no task waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.combinations import corners, on_postgresql
+from tests.faults.form import Form
+from tests.faults.freezing import worker_pids
+from tests.faults.report import Record
+from tests.faults.slots import Schedules
+from tests.faults.workload import Workload
+from tests.project import Broker, Database, ProjectFactory
+
+HOUR, DAY = 3600.0, 86_400.0
+BACK, AHEAD = [-HOUR, -DAY], [HOUR, DAY]
+#: Seconds between two looks of a reaper, at most.
+REAPER_LOOK = 1.0
+
+
+@pytest.mark.scenario("F35")
+@corners
+def test_a_service_whose_clock_is_set_goes_on_and_so_do_the_schedules(
+    project: ProjectFactory, form: Form, scenario: Record, database: Database, broker: Broker
+) -> None:
+    site = project(database=database, broker=broker, **form.settings)
+    with Workload(site, form, scenario, clocks=True) as load:
+        schedules = Schedules(site, load.journal, 10)
+        schedules.go_on(1)
+        before = [worker_pids(site, service) for service in load.services]
+        # The other service keeps the time while the clock of this one is behind; ahead, it is the first at every slot.
+        for offset in [*form.random.sample(BACK, form.times(1, 2)), *form.random.sample(AHEAD, form.times(1, 2))]:
+            set_for_longer_than_a_lease(load, "service 1", offset)
+            schedules.go_on(2)
+            load.clocks["service 1"].shift(0.0)
+            load.work_goes_on(20)
+        # What a clock a day ahead has taken stays taken; to begin at once, one does as docs/scheduling.md says.
+        schedules.restart()
+        schedules.go_on(2)
+        assert [worker_pids(site, service) for service in load.services] == before
+        schedules.end()
+        load.finish()
+    balance = load.check()
+    assert balance.doubled_plain == {}
+    assert tried_again(load) == []
+    schedules.check()
+
+
+@pytest.mark.scenario("F35")
+@corners
+def test_tasks_published_by_a_clock_that_is_wrong_run_at_once(
+    project: ProjectFactory, form: Form, scenario: Record, database: Database, broker: Broker
+) -> None:
+    """The web side alone. A process killed between its COMMIT and its message leaves a bell at a time of its own."""
+    site = project(database=database, broker=broker, **form.settings)
+    with Workload(site, form, scenario, clocks=True) as load:
+        for offset in form.random.sample([*BACK, *AHEAD], form.times(1, 4)):
+            set_for_longer_than_a_lease(load, "producers", offset)
+        load.kill_producer(0)  # wherever the last one has left the clock
+        load.finish()
+    balance = load.check()
+    assert balance.doubled_plain == {}
+    assert tried_again(load) == []
+
+
+@pytest.mark.scenario("F35")
+@on_postgresql
+def test_a_database_whose_clock_is_set_matters_to_nobody(
+    project: ProjectFactory,
+    form: Form,
+    scenario: Record,
+    database_clock: Callable[[float], None],
+    database: Database,
+    broker: Broker,
+) -> None:
+    site = project(database=database, broker=broker, **form.settings)
+    with Workload(site, form, scenario) as load:
+        schedules = Schedules(site, load.journal, 10)
+        schedules.go_on(1)
+        before = [worker_pids(site, service) for service in load.services]
+        for offset in form.random.sample([-DAY, DAY], form.times(1, 2)):
+            scenario.fault()
+            database_clock(offset)
+            time.sleep(form.lease + 2 * REAPER_LOOK)  # the fault itself
+            schedules.go_on(2)
+            load.work_goes_on(20)
+        assert [worker_pids(site, service) for service in load.services] == before
+        schedules.end()
+        load.finish()
+    balance = load.check()
+    assert balance.doubled_plain == {}
+    schedules.check()
+
+
+def set_for_longer_than_a_lease(load: Workload, whose: str, offset: float) -> None:
+    if load.scenario is not None:
+        load.scenario.fault()
+    load.clocks[whose].shift(offset)
+    time.sleep(load.form.lease + 2 * REAPER_LOOK)  # the fault itself
+    load.work_goes_on(20)
+
+
+def tried_again(load: Workload) -> list[dict[str, object]]:
+    """Tasks that were claimed more than once, or came to harm."""
+    return load.site.sql("SELECT args, tries, crashes, status FROM carrot_messagelog WHERE tries <> 1 OR crashes <> 0")
