@@ -289,11 +289,13 @@ def get_settings() -> CarrotSettings:
 def get_queue(name: str | None) -> QueueSettings:
     """The queue of this name; None and "" mean "default". Raises `UnknownQueue`, which lists the names there are."""
     queues = get_settings().queues
-    wanted = name or DEFAULT_QUEUE
-    if wanted not in queues:
+    wanted: object = name or DEFAULT_QUEUE
+    if not isinstance(wanted, str) or wanted not in queues:
         valid = ", ".join(map(setting_values.shown, queues))
+        given = setting_values.shown(wanted)
+        problem = f"There is no queue {given}" if isinstance(wanted, str) else f"The queue is {given}, not its name"
         raise UnknownQueue(
-            f'There is no queue {setting_values.shown(wanted)}. CARROT["queues"] has: {valid}. '
+            f'{problem}. CARROT["queues"] has: {valid}. '
             f"Use one of these, or add the queue to the settings.{suggestion(wanted, queues)}"
         )
     return queues[wanted]

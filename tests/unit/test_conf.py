@@ -541,6 +541,12 @@ def test_an_unknown_queue_is_refused_with_the_valid_names() -> None:
             conf.get_host_from_name("Default")
 
 
+@pytest.mark.parametrize("name", [["default"], 3, b"default"])
+def test_what_is_no_name_of_a_queue_is_refused_like_an_unknown_one(name: Any) -> None:
+    with override_settings(CARROT={}), pytest.raises(UnknownQueue, match=r'The queue is .*, not its name.* "default"'):
+        conf.get_queue(name)
+
+
 @pytest.mark.parametrize(
     ("name", "url"),
     [
