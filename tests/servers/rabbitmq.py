@@ -172,8 +172,11 @@ class RabbitMQ:
 
     def close_all_connections(self, reason: str, vhost: str | None = None) -> None:
         """Close the clients' connections, as an administrator would; all of them or those to one virtual host."""
-        only = ["--vhost", vhost] if vhost else []
-        self.ctl("close_all_connections", *only, reason)
+        only = f', V =:= <<"{_checked(vhost)}">>' if vhost else ""
+        self.evaluate(
+            f'[rabbit_networking:close_connection(P, <<{json.dumps(reason)}>>) ||'
+            f" [{{pid, P}}, {{vhost, V}}] <- rabbit_networking:connection_info_all([pid, vhost]){only}]"
+        )
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
