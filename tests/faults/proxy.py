@@ -178,6 +178,8 @@ class FaultProxy:
             await self._carry(link, reader)
         except OSError:
             return  # a side was reset, or the server refuses: the other one is reset as well
+        except asyncio.CancelledError:
+            return  # by _close, the only one who does: asyncio would print it as an error of its callback
         finally:
             self._links.discard(link)
             self._tasks.discard(task)

@@ -110,7 +110,7 @@ def test_a_task_that_takes_all_memory_fails_or_costs_three_processes_at_most(
         scenario.fault(hogs)
         site.wait_until(
             f"SELECT count(*) = {hogs} FROM carrot_messagelog WHERE task = '{HOG}' AND status = 'FAILED'",
-            timeout=60.0 + 10.0 * hogs,
+            timeout=60.0 + 30.0 * hogs,
         )
         load.work_goes_on(20)
         load.finish()
