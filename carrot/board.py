@@ -16,14 +16,14 @@ from carrot import clock
 FREE, STARTING, READY, ENDED = range(4)
 
 #: What a slot holds, in cells of eight bytes, before its running tasks.
-STATE, PID, WORKER, LEASE_UNTIL, TICK, STATUS, EVICTED, LEAVING = range(8)
+STATE, PID, WORKER, START_UNTIL, TICK, STATUS, EVICTED, LEAVING = range(8)
 HEADER: Final = 8
 
 #: Cells at the board's beginning: the maintenance process's ticks and the service's own news.
 MAINTENANCE_TICK, MAINTENANCE_READY, TEST_DONE, TEST_LEFT = range(4)
 BOARD_HEADER: Final = 8
 
-#: Seconds before the end of a lease in which nothing new is started.
+#: Seconds before the end of a lease in which nothing new is started; a quarter of a lease that is short.
 LEASE_MARGIN = 2.0
 
 
@@ -53,7 +53,8 @@ class Slot:
         self._floats = board.floats
 
     def clear(self) -> None:
-        for cell in range(HEADER + self._cells):
+        """All but the state, which comes last: a slot that is FREE may have another tenant at any moment."""
+        for cell in range(STATE + 1, HEADER + self._cells):
             self._integers[self._base + cell] = 0
 
     # -- who ------------------------------------------------------------------------------------------------------
@@ -93,21 +94,23 @@ class Slot:
 
     # -- leases and life ------------------------------------------------------------------------------------------
 
-    def prolong(self, until: float) -> None:
-        """The lease holds until this moment of the monotonic clock, which all processes of a host share."""
-        self._floats[self._base + LEASE_UNTIL] = until
+    def prolong(self, since: float, lease: float) -> None:
+        """The lease holds for so many seconds from a moment of the monotonic clock, which all processes of a host
+        share."""
+        self._floats[self._base + START_UNTIL] = since + lease - min(LEASE_MARGIN, lease / 4)
 
     def may_start(self) -> bool:
         """Whether a task begun now begins under a lease that surely holds."""
-        return clock.monotonic() < self._floats[self._base + LEASE_UNTIL] - LEASE_MARGIN
+        return clock.monotonic() < self._floats[self._base + START_UNTIL]
 
     @property
     def evicted(self) -> bool:
         """Somebody declared this worker lost: it has to go."""
-        return bool(self._integers[self._base + EVICTED])
+        return self._integers[self._base + EVICTED] == self.worker_id != 0
 
-    def evict(self) -> None:
-        self._integers[self._base + EVICTED] = 1
+    def evict(self, worker_id: int) -> None:
+        """Says so of this worker. Another one that has the slot by now is not meant."""
+        self._integers[self._base + EVICTED] = worker_id
 
     @property
     def leaving(self) -> bool:

@@ -7,15 +7,16 @@ owns no thread and no connection: its hooks are called where the work is done.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from django.db import Error as DatabaseFailure
 from django.db import connections, transaction
 from django.utils.module_loading import import_string
 
 from carrot import database
+from carrot.atomic import MAX_BROKEN
 from carrot.conf import QueueSettings
 from carrot.models import MessageLog
 from carrot.models.claim import Outcome
@@ -26,7 +27,8 @@ logger = logging.getLogger(__name__)
 
 FailureCallback: TypeAlias = Callable[[MessageLog, BaseException], None]
 
-#: Seconds between tries to write a failure while the database is away.
+#: Seconds between tries to write a failure while the database is away, about: two that broke each other off shall not
+#: meet again.
 RETRY = 0.5
 
 
@@ -113,26 +115,28 @@ def record_failure(consumer: Consumer, outcome: Outcome, error: BaseException) -
     """Writes a failure and lets ``consumer`` hear of it, in one transaction, on the calling thread.
 
     Returns None when all is written (or the claim was no longer ours, and nobody hears of it), else the outcome that is
-    still to be recorded because the consumer raised. Waits for a database that is away.
+    still to be recorded because the consumer raised. Waits for a database that is away; where it broke the transaction
+    off, the consumer hears of the failure again, :data:`~carrot.atomic.MAX_BROKEN` times at most.
     """
     alias = database.alias()
+    heard = 0
     while True:
+        session: object = None
         try:
             with transaction.atomic(using=alias):
-                if MessageLog.objects.using(alias).record([outcome]):
+                session = connections[alias].connection
+                # Where a COMMIT went well and its answer was lost, nothing is left to complete: what the consumer did
+                # with it stands.
+                if MessageLog.objects.using(alias).complete(outcome):
+                    heard += 1
                     consumer.fail(MessageLog.objects.using(alias).get(pk=outcome.claim.id), error)
             return None
         except BaseException as failure:  # SystemExit too: the executor's thread must live on
-            if isinstance(failure, DatabaseFailure) and not _answers(alias):
+            if heard < MAX_BROKEN and database.broke_off(failure, alias, session):
                 logger.warning("A failure waits for the database: %s", str(failure).strip())
                 database.drop_broken()
-                time.sleep(RETRY)
+                time.sleep(RETRY * random.uniform(0.5, 1.5))  # noqa: S311
                 continue
             logger.exception("A failure callback of queue %s raised.", consumer.queue)
             text = f"{outcome.log}\nA failure callback raised {type(failure).__name__}: {failure}"
             return outcome._replace(log=text.strip())
-
-
-def _answers(alias: str) -> bool:
-    connection = connections[alias]
-    return connection.connection is not None and connection.is_usable()

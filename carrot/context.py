@@ -72,6 +72,8 @@ class TaskContext:
 
     claim: Claim
     log: TaskLog
+    #: Its work and its end are one transaction.
+    atomic: bool = False
     started_at: float = field(default_factory=clock.monotonic)
 
 

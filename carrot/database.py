@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.db import Error as DatabaseFailure
-from django.db import connections, router
+from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from carrot import clock
@@ -125,6 +125,17 @@ def broke_off(error: BaseException, alias: str, session: object) -> bool:
     if connection.vendor == "mysql":
         return bool(error.args) and error.args[0] in (1114, 1205, 1213)
     return connection.vendor == "sqlite" and any(words in str(error) for words in ("is locked", "disk is full"))
+
+
+def keeps_snapshots() -> bool:
+    """Whether a transaction may not change a row that another has changed since it began: PostgreSQL's isolation levels
+    REPEATABLE READ and SERIALIZABLE, whoever has set them."""
+    connection = connections[alias()]
+    if connection.vendor != "postgresql":
+        return False
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        cursor.execute("SHOW transaction_isolation")
+        return str(cursor.fetchone()[0]) in ("repeatable read", "serializable")
 
 
 class TaskConnections:

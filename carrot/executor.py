@@ -176,6 +176,7 @@ class Executor:
                 function = invocation.function_of(claim)
                 call = partial(self._output_of, function, claim)
                 if registry.is_atomic(function):
+                    context.atomic = True
                     outcome = atomic.run_atomic(
                         claim, lambda: end("COMPLETED", output=call()), partial(end, "PUBLISHED")
                     )

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import TypeAlias
 
@@ -24,6 +25,24 @@ _HELD = {signal.SIGTERM, signal.SIGQUIT, END}
 
 #: The exit status of a child whose life ended in an error.
 BROKEN = 4
+
+
+class WakeUp:
+    """Ends the waiting of a process's main thread, from a signal handler too.
+
+    A handler runs in the thread that waits, at any moment: a ``threading.Event`` would wait for its own lock then.
+    """
+
+    def __init__(self) -> None:
+        self._rings: SimpleQueue[None] = SimpleQueue()
+
+    def ring(self) -> None:
+        self._rings.put(None)  # reentrant, as its documentation promises
+
+    def wait(self, seconds: float) -> None:
+        """Until it rings, which it may have done before, or so many seconds have passed."""
+        with contextlib.suppress(Empty):
+            self._rings.get(timeout=seconds)
 
 
 def fork(life: Callable[[], int]) -> int:

@@ -38,10 +38,11 @@ class Leases(Loop):
         before = clock.monotonic()
         alive = WorkerProcess.objects.beat([*slots, 0])  # with no worker a write too, which tells that there can be one
         for worker_id, slot in slots.items():
-            if worker_id in alive:
-                slot.prolong(before + self._settings.lease)
-            else:
-                slot.evict()
+            # The statement may have taken long: the slot may have another tenant by now.
+            if worker_id not in alive:
+                slot.evict(worker_id)
+            elif slot.worker_id == worker_id:
+                slot.prolong(before, self._settings.lease)
         self.beaten_at = clock.monotonic()
         return self._settings.heartbeat
 

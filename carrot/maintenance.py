@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import threading
 from collections.abc import Callable, Sequence
 
 from django.db import DatabaseError, connections
@@ -60,11 +59,12 @@ class Maintenance:
         self._parent = parent
         self._testmode = testmode
         self._scheduler = scheduler
-        self._stopping = threading.Event()
+        self._stopping = False
+        self._woken = forking.WakeUp()
 
     def run(self, report: Callable[[str], None]) -> int:
         """The process's life. ``report`` is told once: "" when all is well, else why the service cannot start."""
-        forking.handle({forking.END: lambda _number, _frame: self._stopping.set()})
+        forking.handle({forking.END: self._on_end})
         database.harden("maintenance")
         try:
             check_tables()
@@ -95,6 +95,10 @@ class Maintenance:
         finally:
             publisher.close(2.0)
 
+    def _on_end(self, _number: int, _frame: object) -> None:
+        self._stopping = True
+        self._woken.ring()
+
     def _tell_of_others(self) -> None:
         """Several services share the work well; one that nobody remembers is worth a word."""
         others = WorkerProcess.objects.alive().exclude(host=socket.gethostname(), service_pid=self._parent)
@@ -106,7 +110,7 @@ class Maintenance:
 
     def _watch(self, loops: Sequence[Loop]) -> int:
         awake = clock.Awake()
-        while not self._stopping.wait(LOOK):
+        while not self._stopping:
             self._board.tick()
             awake_since = awake.look()
             if os.getppid() != self._parent:
@@ -116,6 +120,7 @@ class Maintenance:
                 if not loop.is_alive() or silent > database.PATIENCE:
                     logger.critical("Thread %s has died or does not move; the process is replaced.", loop.name)
                     os._exit(EXIT_BROKEN)
+            self._woken.wait(LOOK)
         for loop in loops:
             loop.stop()
         for loop in loops:

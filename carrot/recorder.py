@@ -51,6 +51,7 @@ class Recorder(threading.Thread):
         self._outcomes: SimpleQueue[Outcome | None] = SimpleQueue()
         self._complain = database.Complaint(logger)
         self._shown: dict[tuple[int, int], int] = {}
+        self._snapshots: bool | None = None
         self._looked_at = clock.monotonic()
         #: When the thread was last seen to be well, by the monotonic clock.
         self.ticked_at = clock.monotonic()
@@ -145,7 +146,7 @@ class Recorder(threading.Thread):
         """Writes the logs of tasks that run for longer than a second and have logged anything since the last look."""
         shown: dict[tuple[int, int], int] = {}
         for context in self._running():
-            if context is None or clock.monotonic() - context.started_at < LONG:
+            if context is None or clock.monotonic() - context.started_at < LONG or self._must_not_touch(context):
                 continue
             key = (context.claim.id, context.claim.fence)
             version = context.log.version
@@ -159,3 +160,15 @@ class Recorder(threading.Thread):
                     return
             shown[key] = version
         self._shown = shown
+
+    def _must_not_touch(self, context: TaskContext) -> bool:
+        """Whether an atomic task could not write its end any more if its row were changed meanwhile."""
+        if not context.atomic:
+            return False
+        if self._snapshots is None:
+            try:
+                self._snapshots = database.keeps_snapshots()
+            except DatabaseFailure:
+                database.drop_broken()
+                return True  # asked again at the next look
+        return self._snapshots

@@ -137,12 +137,14 @@ class Service:
             if forwarded:
                 if not self._workers():
                     return status
+                self._keep_maintenance()  # without beats, those that finish would be taken for lost
                 if clock.monotonic() > self._kill_at:
                     self._kill_workers("did not end in time")
                 elif forwarded > 1:
                     self._signal_workers(signal.SIGQUIT)  # again and again: a worker just born ignores it
             else:
-                self._start_missing()
+                self._keep_maintenance()
+                self._start_missing_workers()
                 if self._testmode and self._board.integers[TEST_DONE]:
                     status = 0 if self._board.integers[TEST_DONE] == TEST_CLEAR else 1
                     self._signals += 1
@@ -180,25 +182,33 @@ class Service:
             child.slot.exit_status = status
             child.slot.state = ENDED
         young = clock.monotonic() - child.started_at < YOUNG
-        self._delay[is_worker] = min(LAST_DELAY, self._delay[is_worker] * 2) if young else FIRST_DELAY
+        longest = self._last_delay(is_worker)
+        self._delay[is_worker] = min(longest, self._delay[is_worker] * 2) if young else FIRST_DELAY
         self._start_at[is_worker] = clock.monotonic() + (self._delay[is_worker] if young else 0.0)
-        if self._started and not self._signals:
+        if self._started and not (is_worker and self._signals):
             kind = "Worker" if is_worker else "Maintenance"
             logger.error("%s process %d %s; another takes its place.", kind, child.pid, forking.words(status))
+
+    def _last_delay(self, is_worker: bool) -> float:
+        """Without a maintenance process nobody beats: it has to be there again before the leases end."""
+        return LAST_DELAY if is_worker else min(LAST_DELAY, self._settings.lease / 4)
 
     def _workers(self) -> list[Child]:
         return [child for child in self._children.values() if child.slot is not None]
 
     # -- starting -------------------------------------------------------------------------------------------------
 
-    def _start_missing(self) -> None:
+    def _keep_maintenance(self) -> None:
         now = clock.monotonic()
         if all(child.slot is not None for child in self._children.values()) and now >= self._start_at[False]:
             try:
                 self._start_maintenance(first=False)
             except OSError as error:
-                self._start_at[False] = now + LAST_DELAY
+                self._start_at[False] = now + self._last_delay(is_worker=False)
                 logger.error("The maintenance process could not be started (%s); trying again.", error.strerror)
+
+    def _start_missing_workers(self) -> None:
+        now = clock.monotonic()
         if now >= self._start_at[True]:
             for _ in range(self._processes - len(self._workers())):
                 free = next((slot for slot in self._board.slots if slot.state == FREE), None)
@@ -208,7 +218,7 @@ class Service:
                     self._start_worker(free)
                 except OSError as error:  # no room for another process just now
                     free.state = FREE
-                    self._start_at[True] = now + LAST_DELAY
+                    self._start_at[True] = now + self._last_delay(is_worker=True)
                     logger.error("No worker process could be started (%s); trying again.", error.strerror)
                     break
 
@@ -272,6 +282,7 @@ class Service:
 
     def _end_all(self) -> None:
         """Workers first; then the maintenance process, once it has buried them."""
+        self._started = False  # nothing is replaced any more
         self._kill_workers("is left over")
         ends = clock.monotonic() + 2 * LAST_RITES
         while self._children and clock.monotonic() < ends:

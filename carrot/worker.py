@@ -56,7 +56,7 @@ class Worker:
         self._grace = settings.grace
         self._told_to_stop = False
         self._grace_ends = math.inf
-        self._woken = threading.Event()
+        self._woken = forking.WakeUp()
         self._held: Held = {}
         self._lanes: list[Lane] = []
         self._awake = clock.Awake()
@@ -71,7 +71,7 @@ class Worker:
         leased_at = clock.monotonic()
         self._worker = self._register()
         database.close()  # of the main thread, which needs it no more
-        self._slot.prolong(leased_at + self._settings.lease)
+        self._slot.prolong(leased_at, self._settings.lease)
         self._slot.worker_id = self._worker.pk
         self._build()
         self._slot.state = READY
@@ -88,7 +88,7 @@ class Worker:
         self._told_to_stop = True
         if number == signal.SIGQUIT:
             self._grace_ends = min(self._grace_ends, clock.monotonic())
-        self._woken.set()
+        self._woken.ring()
 
     def _register(self) -> WorkerProcess:
         now = clock.now()
@@ -211,7 +211,6 @@ class Worker:
             if clock.monotonic() > self._grace_ends:
                 break
             self._slot.tick()
-            self._woken.clear()
             self._woken.wait(0.05)
         self._join(self._claimer)
         self._recorder.finish()

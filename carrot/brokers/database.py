@@ -33,10 +33,12 @@ class DatabaseSubscription(Subscription):
         self._wake = wake
         self._pause = BUSY_LOOK
         self._look_at = 0.0
+        self._pokes = 0
         self._room = 1
         _subscriptions.add(self)
 
     def claim(self, limit: int, worker_id: int) -> list[Claim]:
+        pokes = self._pokes
         claims = MessageLog.objects.claim_next(self.queue.name, limit, worker_id)
         if len(claims) == limit:  # there is probably more: look again as soon as there is room
             self._pause, self._look_at = BUSY_LOOK, 0.0
@@ -44,6 +46,8 @@ class DatabaseSubscription(Subscription):
             self._pause = BUSY_LOOK if claims else min(IDLE_LOOK, self._pause * 1.5)
             # Jitter, so that the processes of a service do not look in step.
             self._look_at = clock.monotonic() + self._pause * random.uniform(0.8, 1.2)  # noqa: S311
+            if self._pokes != pokes:  # meanwhile; the row may have come after the look
+                self._look_at = 0.0
         return claims
 
     def has_work(self) -> bool:
@@ -57,6 +61,7 @@ class DatabaseSubscription(Subscription):
 
     def poke(self) -> None:
         """A row was published in this process: look now."""
+        self._pokes += 1
         self._pause, self._look_at = BUSY_LOOK, 0.0
         self._wake()
 

@@ -48,7 +48,7 @@ class Line:
 
     def __init__(self) -> None:
         slot = Board(1, 4).slots[0]
-        slot.prolong(float("inf"))
+        slot.prolong(float("inf"), 30.0)
         self.held: Held = {}
         self.done: list[Outcome] = []
         self.recorder = Recorder(self.held, list, self.done.append)

@@ -174,7 +174,7 @@ class RabbitMQ:
         """Close the clients' connections, as an administrator would; all of them or those to one virtual host."""
         only = f', V =:= <<"{_checked(vhost)}">>' if vhost else ""
         self.evaluate(
-            f'[rabbit_networking:close_connection(P, <<{json.dumps(reason)}>>) ||'
+            f"[rabbit_networking:close_connection(P, <<{json.dumps(reason)}>>) ||"
             f" [{{pid, P}}, {{vhost, V}}] <- rabbit_networking:connection_info_all([pid, vhost]){only}]"
         )
 

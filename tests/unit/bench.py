@@ -18,7 +18,7 @@ class Bench:
 
     def __init__(self, threads: int = 2, patience: float = 0.0) -> None:
         self.slot: Slot = Board(1, 4).slots[0]
-        self.slot.prolong(float("inf"))
+        self.slot.prolong(float("inf"), 30.0)
         self.outcomes: SimpleQueue[Ended] = SimpleQueue()
         self.ended = 0
         self.executor = Executor(

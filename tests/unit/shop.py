@@ -24,7 +24,7 @@ class Shop:
         self.held: Held = {}
         self.full = False
         self.slot: Slot = Board(1, threads).slots[0]
-        self.slot.prolong(float("inf"))
+        self.slot.prolong(float("inf"), 30.0)
         self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
         queue = get_queue("default")
         broker = DatabaseBroker(queue.host)

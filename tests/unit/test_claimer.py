@@ -192,14 +192,14 @@ def test_without_a_lease_nothing_is_claimed_or_kept(shops: Any) -> None:
         publish_message(f"{HERE}.blocks", number)
     shop.claimer.start()
     assert wait_until(lambda: shop.executor.running[0] is not None, TIMEOUT)
-    shop.slot.prolong(0.0)
+    shop.slot.prolong(0.0, 0.0)
     assert wait_until(lambda: len(shop.held) == 1, TIMEOUT)
     gate.set()
     shop.outcomes.get(timeout=TIMEOUT)
     before = shop.claimer.ticked_at
     assert wait_until(lambda: shop.claimer.ticked_at > before + 0.4, TIMEOUT)
     assert statuses()[1:] == [Status.PUBLISHED] * 2
-    shop.slot.prolong(float("inf"))
+    shop.slot.prolong(float("inf"), 30.0)
     for _ in range(2):
         shop.outcomes.get(timeout=TIMEOUT)
 

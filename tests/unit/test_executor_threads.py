@@ -89,13 +89,13 @@ def test_words_to_stop_survive_taking_back(bench: Bench) -> None:
 
 
 def test_nothing_is_started_once_the_lease_could_be_over(bench: Bench) -> None:
-    bench.slot.prolong(0.0)
+    bench.slot.prolong(0.0, 0.0)
     bench.executor.put(unsaved_claim(ADD, 1, 2, id=7))
     assert wait_until(bench.executor.waiting, TIMEOUT)
     assert wait_until(lambda: bench.executor.load() == 0, TIMEOUT)
     assert [claim.id for claim in bench.executor.take_back()] == [7]
     assert bench.outcomes.empty()
-    bench.slot.prolong(float("inf"))
+    bench.slot.prolong(float("inf"), 30.0)
     assert bench.run(ADD, 1, 2).output == "3"
 
 

@@ -14,6 +14,7 @@ from carrot.conf import CarrotSettings
 from carrot.leases import Leases, Reaper, Undertaker, release_orphans
 from carrot.models import MessageLog, Status, WorkerProcess
 from carrot.models.transitions import MAX_CRASHES
+from carrot.models.worker_process import WorkerProcessQuerySet
 from tests.rows import claim_of, new_row, new_worker, status_of, unsaved_row
 
 pytestmark = pytest.mark.django_db
@@ -72,6 +73,26 @@ def test_a_worker_that_somebody_declared_lost_is_told_to_go(time: Any) -> None:
     Leases(board, SETTINGS).step()
     assert [slot.evicted for slot in slots] == [False, True, False]
     assert not slots[1].may_start()
+
+
+def test_a_beat_that_took_long_does_not_evict_who_has_the_slot_by_now(
+    time: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker died and was buried during the statement, and another one was started in its slot."""
+    old, new = new_worker(), new_worker()
+    board, slots = board_with(old)
+    WorkerProcess.objects.end(old.pk, "killed")
+    beat = WorkerProcessQuerySet.beat
+
+    def slow_beat(self: WorkerProcessQuerySet, ids: list[int]) -> set[int]:
+        found = beat(self, ids)
+        slots[0].clear()
+        slots[0].worker_id, slots[0].state = new.pk, READY
+        return found
+
+    monkeypatch.setattr(WorkerProcessQuerySet, "beat", slow_beat)
+    Leases(board, SETTINGS).step()
+    assert not slots[0].evicted
 
 
 # -- deaths the master witnessed --------------------------------------------------------------------------------------

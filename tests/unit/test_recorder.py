@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from django.db import DataError, IntegrityError, OperationalError
+from django.db import DataError, IntegrityError, OperationalError, connection
 
 from carrot import recorder as module
 from carrot.context import TaskContext, TaskLog
@@ -251,6 +251,25 @@ def test_short_tasks_are_not_written_while_they_run(desk: Desk, monkeypatch: pyt
     before = desk.recorder.ticked_at
     assert wait_until(lambda: desk.recorder.ticked_at > before + 0.3, TIMEOUT)
     assert MessageLog.objects.get().log == ""
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+def test_the_row_of_an_atomic_task_is_left_alone_where_its_transaction_could_not_change_it_any_more(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("only PostgreSQL has such levels")
+    options = "-c default_transaction_isolation=" + level.replace(" ", r"\ ")
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "options", options)
+    atomic, plain = long_task(desk), long_task(desk)
+    atomic.atomic = True
+    for context, text in ((atomic, "atomic"), (plain, "plain")):
+        context.log.add(text)
+    desk.running = [atomic, plain]
+    desk.recorder.start()
+    assert wait_until(lambda: MessageLog.objects.filter(log="plain").exists(), TIMEOUT)
+    assert MessageLog.objects.filter(log="atomic").exists() == (level == "read committed")
 
 
 @pytest.mark.usefixtures("soon")
