@@ -85,12 +85,7 @@ class FaultProxy:
     def cut(self) -> None:
         """Reset all connections, and refuse new ones until another command."""
 
-        def reset_all() -> None:
-            self._stop_listening()
-            for link in list(self._links):
-                link.reset()
-
-        self._become(reset_all)
+        self._become(cut=True)
 
     def black_hole(self) -> None:
         """Nothing comes through in either direction, not even that a side closed. New connections are accepted."""
@@ -130,16 +125,18 @@ class FaultProxy:
 
     # -- inside: all of it in the loop's thread ----------------------------------------------------------------------
 
-    def _become(self, fault: Callable[[], object] = lambda: None) -> None:
+    def _become(self, fault: Callable[[], object] = lambda: None, *, cut: bool = False) -> None:
         """Leave whatever the last command began, and begin another fault."""
 
         async def change() -> None:
             self._delay, self._budget, self._half_open = 0.0, None, False
-            if self._listener is None:
-                await self._listen()
             for link in self._links:
                 link.left = None
             self._flowing.set()
+            if cut:
+                await self._cut_off()
+            elif self._listener is None:
+                await self._listen()
             fault()
 
         self._call(change())
@@ -151,15 +148,19 @@ class FaultProxy:
         self._flowing.set()
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
-    def _stop_listening(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-
-    async def _close(self) -> None:
-        self._stop_listening()
+    async def _cut_off(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            # A server that is closed between the accepting of a connection and its first step forgets to close that.
+            for each in listener.sockets:
+                self._loop.remove_reader(each.fileno())
+            await asyncio.sleep(0)
+            listener.close()
         for link in list(self._links):
             link.reset()
+
+    async def _close(self) -> None:
+        await self._cut_off()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
