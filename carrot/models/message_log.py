@@ -64,8 +64,8 @@ class MessageLog(models.Model):
     #: When the relay rings this row. NULL in a PUBLISHED row: a message is believed to be in the broker (or the row
     #: itself is the message, on the embedded broker). In a WAITING row: the time it becomes due.
     ring_at = models.DateTimeField(null=True, blank=True, editable=False)
-    #: Raised by every claim and requeue, never lowered; the key of every compare-and-set in a claim's life, and of what
-    #: the broker says of a message.
+    #: Raised by every claim, requeue and bell for a lost message, never lowered; the key of every compare-and-set in
+    #: a claim's life, and of what the broker says of a message.
     fence = models.PositiveIntegerField(default=0, editable=False)
     worker = models.ForeignKey(
         "carrot.WorkerProcess",

@@ -26,16 +26,21 @@ def update_returning(
     ``only_if`` is a condition outside the locked rows; ``skip_locked`` passes over rows another transaction holds, on
     databases that can. Commits, unless called inside ``atomic``. On a database with row locks it runs in an explicit
     transaction: a client killed while its statement waits for a lock never reaches COMMIT, so nothing is changed in its
-    name. SQLite needs none, since a single writing statement takes the database's one write lock at its start.
+    name. SQLite needs one only where it takes several statements; a single writing one takes the database's one write
+    lock at its start.
     """
     model = rows.model
     alias = rows._db or router.db_for_write(model)  # type: ignore[attr-defined]  # what using() chose
     connection = connections[alias]
     rows = rows.using(alias)
-    if connection.features.has_select_for_update:
+    row_locks, at_once = connection.features.has_select_for_update, _has_returning(connection)
+    if row_locks:
         rows = rows.select_for_update(skip_locked=skip_locked and connection.features.has_select_for_update_skip_locked)
-    with transaction.atomic(using=alias) if connection.features.has_select_for_update else nullcontext():
-        if not _has_returning(connection):
+    with transaction.atomic(using=alias) if row_locks or not at_once else nullcontext():
+        if not at_once:
+            if not row_locks:
+                # SQLite gives its lock to the first statement that writes: before the look, or what is seen may change.
+                model._base_manager.using(alias).filter(pk=-1).update(**values)
             keys = list(rows.values_list("pk", flat=True))
             changed = model._base_manager.using(alias).filter(pk__in=keys)
             if not keys or not (changed.filter(only_if) if only_if is not None else changed).update(**values):

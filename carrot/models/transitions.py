@@ -111,7 +111,7 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         """Returns claimed tasks that were not started: IN_PROGRESS -> PUBLISHED, their bells armed ``ring_in`` seconds
         from now (a caller that rings them itself leaves it the grace). Not counted as a try.
 
-        Answers with the rows that were ours to return.
+        Answers with the rows that were ours to return, as they were returned.
         """
         now = clock.now()
         changes = {
@@ -125,8 +125,7 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         }
         rows: list[MessageLog] = []
         for own in _own((claim.id, claim.fence) for claim in claims):
-            returned = update_returning(self.filter(own, status="IN_PROGRESS").order_by("pk"), changes, ("id",))
-            rows += self.filter(pk__in=[row[0] for row in returned])
+            rows += self._changed(self.filter(own, status="IN_PROGRESS").order_by("pk"), changes)
         return rows
 
     def release(self, pairs: Iterable[tuple[int, int]], *, ring_in: float = 0.0, note: str = "") -> int:
@@ -203,10 +202,11 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         on.
 
         Pushed forward and committed *before* the message is sent: a crash in between costs a delay, never a bell. None:
-        the embedded broker, where being PUBLISHED is the bell. Two relays share the work by SKIP LOCKED.
+        the embedded broker, where being PUBLISHED is the bell. Two relays share the work by SKIP LOCKED. Answers with
+        the rows as they were rung.
         """
         now = clock.now()
-        rung = update_returning(
+        return self._changed(
             self.due(now).filter(queue__in=queues)[:limit],
             {
                 # First: MySQL assigns from left to right, and this reads the status.
@@ -216,10 +216,8 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
                 "ring_at": None if again_in is None else now + timedelta(seconds=again_in),
                 "note": "",
             },
-            ("id",),
             skip_locked=True,
         )
-        return list(self.filter(pk__in=[row[0] for row in rung]))
 
     def rewind(self, latest: float) -> int:
         """Bells of waiting rows that are set later than ``latest`` seconds from now, as nothing of ours sets them: by a
@@ -252,14 +250,19 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         )
 
     def arm(self, ring_in: float) -> int:
-        """Arms a bell in waiting rows whose message may be lost. A claim in between wins: it has left PUBLISHED."""
+        """Arms the bells of waiting rows whose messages may be lost. A claim in between wins: it has left PUBLISHED.
+
+        Raises their fences: a message that was lost may have been confirmed, and a confirm not written yet must not
+        disarm the new bell.
+        """
         when = clock.now() + timedelta(seconds=ring_in)
-        return self.filter(status="PUBLISHED", ring_at__isnull=True).update(ring_at=when)
+        return self.filter(status="PUBLISHED").update(ring_at=when, fence=F("fence") + 1)
 
     def moved(self, queue: str, broker: str) -> int:
-        """Waiting rows of a queue whose broker changed in the settings follow it: they are rung on the new one."""
+        """Waiting rows of a queue whose broker changed in the settings follow it: they are rung on the new one. Raises
+        their fences, as :meth:`arm` does."""
         rows = self.filter(queue=queue, status="PUBLISHED").exclude(broker=broker)
-        return rows.update(broker=broker, ring_at=clock.now())
+        return rows.update(broker=broker, ring_at=clock.now(), fence=F("fence") + 1)
 
     # -- by an operator, or by age --------------------------------------------------------------------------------
 
@@ -322,6 +325,19 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
     def db_for_change(self) -> str:
         """The alias this queryset writes to."""
         return self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]
+
+    def _changed(
+        self, rows: MessageLogQuerySet, changes: Mapping[str, Any], *, skip_locked: bool = False
+    ) -> list[MessageLog]:
+        """Makes ``changes`` in ``rows`` and answers with what that statement left, in the order of their ids.
+
+        Read a moment later, a row may have been claimed by an earlier message. Rung with the fence of that claim, the
+        message is acknowledged as the row runs, and its late confirm disarms the bell with which the claim ends.
+        """
+        names = [column.attname for column in self.model._meta.concrete_fields]
+        changed = update_returning(rows, changes, names, skip_locked=skip_locked)
+        found = [self.model.from_db(self.db_for_change(), names, values) for values in changed]
+        return sorted(found, key=lambda row: row.pk)
 
 
 def _own(pairs: Iterable[tuple[int, int]]) -> Iterator[Q]:

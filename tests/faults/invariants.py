@@ -23,7 +23,7 @@ NEVER = {
     "W: a claimed or final row with a bell": "status NOT IN ('WAITING', 'PUBLISHED') AND ring_at IS NOT NULL",
     "O: a running row of nobody": "status = 'IN_PROGRESS' AND worker_id IS NULL",
     "a waiting row with a worker": "status IN ('WAITING', 'PUBLISHED') AND worker_id IS NOT NULL",
-    "a claim that is not accounted for": "fence < tries + hand_backs",  # a requeue raises it, too
+    "a claim that is not accounted for": "fence < tries + hand_backs",  # requeues and new bells raise it, too
     "a completed row without its times": "status = 'COMPLETED' AND (start_time IS NULL OR completion_time IS NULL"
     " OR failure_time IS NOT NULL OR start_time > completion_time OR worker_id IS NULL OR exception <> '')",
     "a failed row without its reason": "status = 'FAILED' AND (failure_time IS NULL OR completion_time IS NOT NULL"

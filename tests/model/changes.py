@@ -71,14 +71,11 @@ def renewed(world: World, number: int) -> World:
 # -- fences -----------------------------------------------------------------------------------------------------------
 
 
-def raised(world: World, task: int, *, keep_confirm: bool) -> World:
-    """The fence of ``task`` was raised: what was new is old.
-
-    A message is sent before its row is claimed or not at all: an older one would only be one bell too many.
-    """
+def raised(world: World, task: int, *, keep_confirm: bool, keep_unsent: bool) -> World:
+    """The fence of ``task`` was raised: what was new is old."""
     post = world.posts[task]
     aged = Post(
-        unsent=False,
+        unsent=OLD if post.unsent and keep_unsent else 0,
         ready=post.ready,
         confirm=OLD if post.confirm and keep_confirm else 0,
         lost=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.model.changes import changed, placed, posted
 from tests.model.steps import CHOICE, FAULT, HELPER, Calls, Step, Steps
-from tests.model.world import LIVE, NEW, OLD, ZOMBIE, World
+from tests.model.world import LIVE, OLD, ZOMBIE, World
 
 
 def steps(call: Calls, world: World, task: int) -> Steps:
@@ -27,11 +27,12 @@ def steps(call: Calls, world: World, task: int) -> Steps:
 
 def _sending(call: Calls, world: World, task: int) -> Steps:
     post, which = world.posts[task], f"the message of task {'AB'[task]}"
-    rest = posted(world, task, unsent=False)
+    rest = posted(world, task, unsent=0)
     there = post.ready + sum(worker.delivered[task] for worker in world.workers)
     if there < call.size.messages:
         # The newest confirm counts; an earlier one might as well be lost.
-        sent = posted(rest, task, ready=post.ready + 1, confirm=NEW)
+        newest = min(age for age in (post.unsent, post.confirm) if age)
+        sent = posted(rest, task, ready=post.ready + 1, confirm=newest)
         yield Step(f"{which} is sent, and the broker confirms it", HELPER, sent)
     yield Step(f"{which} is not sent: its process dies, or the broker is away", FAULT, rest)
     yield call.step(rest, FAULT, f"{which} is returned as unroutable", call.verbs.return_unroutable, task)

@@ -15,7 +15,7 @@ from django.db.models import F
 from carrot import clock
 from carrot.brokers.amqp import intake
 from carrot.claimer import Claimer
-from carrot.models import MessageLog, WorkerProcess, recording, returning
+from carrot.models import MessageLog, WorkerProcess, recording, returning, transitions
 from carrot.models.transitions import MessageLogQuerySet
 from carrot.models.worker_process import WorkerProcessQuerySet
 
@@ -96,6 +96,16 @@ def the_relay_disarms_what_it_rings(patch: Patch) -> None:
 def the_relay_pushes_no_bell_forward(patch: Patch) -> None:
     """The confirm will disarm it."""
     _after(patch, "ring", ring_at=F("ring_at") - timedelta(days=2))
+
+
+def the_relay_reads_what_it_has_rung(patch: Patch) -> None:
+    """The rows are in the database."""
+
+    def changed(self: Any, rows: Any, changes: Any, *, skip_locked: bool = False) -> list[MessageLog]:
+        found = transitions.update_returning(rows, changes, ("id",), skip_locked=skip_locked)
+        return list(_all().filter(pk__in=[pk for (pk,) in found]))
+
+    patch.setattr(MessageLogQuerySet, "_changed", changed)
 
 
 def the_reconciler_arms_nothing(patch: Patch) -> None:

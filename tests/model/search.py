@@ -12,7 +12,7 @@ from itertools import product
 from tests.model import messages, services, workers
 from tests.model.steps import HELPER, KEEPER, Calls, Steps
 from tests.model.table import Violation
-from tests.model.world import LIVE, Post, Worker, World, canonical, complaint, describe, is_over, is_owned
+from tests.model.world import LIVE, NEW, Post, Worker, World, canonical, complaint, describe, is_over, is_owned
 
 
 class Counterexample(AssertionError):
@@ -96,8 +96,8 @@ class Search:
     def _first(self) -> list[World]:
         """Worlds in which the tasks have just been published, each to be run now or later."""
         verbs, size = self._call.verbs, self._call.size
-        nothing = Post(False, 0, 0, False, False, 0)
-        sent = nothing if size.rows_are_messages else nothing._replace(unsent=True)
+        nothing = Post(0, 0, 0, False, False, 0)
+        sent = nothing if size.rows_are_messages else nothing._replace(unsent=NEW)
         worker = Worker(LIVE, (0,) * size.tasks)
         worlds = []
         for chosen in product([(verbs.published(None), sent), (verbs.published(5.0), nothing)], repeat=size.tasks):

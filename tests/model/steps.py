@@ -46,6 +46,9 @@ class Size:
     zombies: int = 2
     #: Confirms arrive after the next claim of their row.
     late_confirms: bool = True
+    #: Messages are sent after the next claim of their row; and a claim comes between the relay's statement and what the
+    #: relay does next. Without, what is not sent before the claim is not sent: it is only one bell too many.
+    late_messages: bool = False
     #: The database commits and its answer is lost; it refuses a statement; an acknowledgement is lost.
     lost_answers: bool = False
     #: Claims are committed after the death of their worker.
@@ -80,9 +83,9 @@ class Calls:
         after = World(effect.rows, world.posts, world.workers, world.marker)
         for task, is_raised in enumerate(effect.raised):
             if is_raised:
-                after = raised(after, task, keep_confirm=self.size.late_confirms)
-        for task in () if self.size.rows_are_messages else effect.rung:
-            after = posted(after, task, unsent=True)
+                after = raised(after, task, keep_confirm=self.size.late_confirms, keep_unsent=self.size.late_messages)
+        for task, age in () if self.size.rows_are_messages else effect.rung:
+            after = posted(after, task, unsent=age)
         return after, effect.answer
 
     def step(self, world: World, kind: str, words: str, verb: Callable[..., Any], *arguments: Any) -> Step:

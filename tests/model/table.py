@@ -27,6 +27,9 @@ FENCE, TRIES, HAND_BACKS = 7, 4, 3
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED")
 
+#: Verbs that raise the fences of rows that wait, so that no confirm of an earlier message disarms the new bell.
+RINGING_ANEW = ("requeue", "requeue_all", "purge", "reconcile", "take_marker")
+
 #: The times that stand for the states of a bell. What is set later than SANE was set by a wrong clock.
 BELLS = {
     SILENT: None,
@@ -47,8 +50,8 @@ class Effect(NamedTuple):
     rows: tuple[Row, ...]
     #: By task: whether its fence was raised.
     raised: tuple[bool, ...]
-    #: Tasks whose messages were handed to the publisher.
-    rung: tuple[int, ...]
+    #: Tasks whose messages were handed to the publisher, and the age of the fence that these have.
+    rung: tuple[tuple[int, int], ...]
     #: What the caller was told, in terms of the model.
     answer: Any
 
@@ -141,11 +144,11 @@ class Table:
         answer = verb(*arguments)
         found: list[Mapping[str, Any]] = list(MessageLog.objects.filter(pk__in=self.keys).order_by("pk").values())
         for task, (before, columns) in enumerate(zip(world.rows, found, strict=True)):
-            check(f"task {'AB'[task]}", before, columns, requeued=verb.__name__ == "requeue")
+            check(f"task {'AB'[task]}", before, columns, verb.__name__)
         return Effect(
             tuple(self.row_of(columns) for columns in found),
             tuple(columns["fence"] > FENCE for columns in found),
-            self._rung({columns["uuid"]: columns["fence"] for columns in found}),
+            self._rung(found),
             answer,
         )
 
@@ -181,12 +184,15 @@ class Table:
     def fence(self, age: int) -> int:
         return {NEW: FENCE, OLD: FENCE - 1}[age]
 
-    def _rung(self, fences: dict[Any, int]) -> tuple[int, ...]:
+    def _rung(self, found: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, int], ...]:
+        rows = {columns["uuid"]: (task, columns) for task, columns in enumerate(found)}
+        rung = {}
         for message in self.bells.rung:
-            if message.fence != fences[message.uuid]:
+            task, columns = rows[message.uuid]
+            rung[task] = NEW if message.fence == columns["fence"] else OLD
+            if rung[task] == OLD and columns["status"] != "IN_PROGRESS":  # nobody has claimed it meanwhile
                 raise Violation("a message was made with another fence than its row has")
-        rung = {message.uuid for message in self.bells.rung}
-        return tuple(task for task, row in enumerate(self.tasks) if row.uuid in rung)
+        return tuple(sorted(rung.items()))
 
 
 def bell_of(ring_at: datetime | None) -> str:
@@ -197,17 +203,18 @@ def bell_of(ring_at: datetime | None) -> str:
     return LATER if ring_at <= SANE else ABSURD
 
 
-def check(name: str, before: Row, columns: Mapping[str, Any], *, requeued: bool) -> None:
-    """Raises :class:`Violation` where a row is as no verb may leave it."""
+def check(name: str, before: Row, columns: Mapping[str, Any], verb: str) -> None:
+    """Raises :class:`Violation` where a row is as no verb may leave it, or not this one."""
     status, fence = columns["status"], columns["fence"]
     waits = status in ("WAITING", "PUBLISHED")
     forgotten = fence - columns["tries"] - columns["hand_backs"]
+    anew = status == "PUBLISHED" and verb in RINGING_ANEW
     never = {
         "its fence was lowered": fence < FENCE,
         "its fence was raised twice": fence > FENCE + 1,
         # Requeue begins to count the hand-backs anew; nothing else may lose one.
-        "a claim is not accounted for": forgotten < 0 or (forgotten > 0 and not requeued),
-        "it was final, and has changed": before.status in FINAL and status != before.status and not requeued,
+        "a claim is not accounted for": forgotten < 0 or (forgotten > 0 and not anew),
+        "it was final, and has changed": before.status in FINAL and status != before.status and verb != "requeue",
         "it has a bell, and does not wait": not waits and columns["ring_at"] is not None,
         "it runs, and is nobody's": status == "IN_PROGRESS" and columns["worker_id"] is None,
         "it waits, and has a worker": waits and columns["worker_id"] is not None,

@@ -46,6 +46,7 @@ SEARCHES = [
     pytest.param(replace(PLAIN, handed_over=True), 5_958, 88_790, id="one task, for other programs"),
     pytest.param(EMBEDDED, 5_943, 130_788, id="one task, embedded broker"),
     pytest.param(replace(CALM, tasks=2), 2_446, 25_830, id="two tasks"),
+    pytest.param(replace(PLAIN, late_messages=True), 7_798, 120_140, id="one task, late messages"),
     pytest.param(
         replace(PLAIN, messages=2, wrong_clock=True, markers=True), 19_809, 336_492, marks=slow, id="two messages"
     ),
@@ -127,6 +128,7 @@ MISTAKES: list[tuple[Callable[[pytest.MonkeyPatch], None], Size, str]] = [
     (mistakes.a_requeued_task_gets_no_bell, WITH_OPERATORS, SILENT),
     (mistakes.requeue_keeps_the_fence, WITH_OPERATORS, SILENT),
     (mistakes.the_relay_disarms_what_it_rings, CALM, SILENT),
+    (mistakes.the_relay_reads_what_it_has_rung, replace(CALM, late_messages=True), SILENT),
     (mistakes.the_relay_pushes_no_bell_forward, CALM, "a bell that was rung is still due"),
     (mistakes.the_reconciler_arms_nothing, CALM, NO_END),
     (mistakes.bells_of_a_wrong_clock_stay, replace(CALM, wrong_clock=True), NO_END),

@@ -22,7 +22,7 @@ from carrot.brokers.amqp.settlement import RowSettlement
 from carrot.claimer import Claimer
 from carrot.conf import get_queue, get_settings
 from carrot.message import Message
-from carrot.models import Installation, MessageLog, WorkerProcess
+from carrot.models import Installation, MessageLog, WorkerProcess, transitions
 from carrot.models.claim import Claim, Held, Outcome
 from carrot.reconciler import Reconciler
 from carrot.relay import HOPELESS, REWIND, Relay
@@ -169,6 +169,21 @@ class Verbs(Table):
         self.clock.ahead = timedelta(0)
         if due:
             raise Violation("a bell that was rung is still due: the relay rings it without a pause")
+
+    def relay_overtaken(self, worker: int, tasks: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """One round of the relay; as soon as its statement is committed, the worker claims what was delivered to it."""
+        real, taken = transitions.update_returning, []
+        with pytest.MonkeyPatch.context() as patch:
+
+            def change(*args: Any, **kwargs: Any) -> Any:
+                patch.undo()
+                changed = real(*args, **kwargs)
+                taken.append(self.take(worker, tasks))
+                return changed
+
+            patch.setattr(transitions, "update_returning", change)
+            self.relay(False)
+        return taken[0]
 
     def rewind(self) -> None:
         MessageLog.objects.rewind(HOPELESS + REWIND)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.model.changes import all_delivered, changed, holding, placed, posted, remembering, renewed, returned, without
 from tests.model.steps import CHOICE, FAULT, HELPER, KEEPER, Calls, Step, Steps
 from tests.model.table import Violation
-from tests.model.world import AGAIN, COMPLETED, DEAD, ENDED, FAILED, LIVE, READY, RUNNING, ZOMBIE, Worker, World
+from tests.model.world import AGAIN, COMPLETED, DEAD, DUE, ENDED, FAILED, LIVE, READY, RUNNING, ZOMBIE, Worker, World
 
 #: What the recorder writes of a claim in memory.
 OUTCOMES = {COMPLETED: COMPLETED, FAILED: FAILED, AGAIN: FAILED}
@@ -43,11 +43,19 @@ def _claims(call: Calls, world: World, number: int) -> Steps:
     after, (claimed, back) = call(empty, words, call.verbs.take, number, tasks)
     _check_alive(world, number, claimed)
     yield Step(words, HELPER, _claimed(returned(after, back), number, claimed))
+    if call.size.late_messages and any(row.bell == DUE for row in world.rows):
+        late = f"the relay rings what is due; before it goes on, worker {number + 1} claims what was delivered to it"
+        yield Step(late, CHOICE, _overtaking(call, empty, late, number, tasks))
     if call.size.lost_answers:
         # Either way its connection is closed, and the broker delivers again.
         again = returned(after, tasks)
         yield Step(f"{words}; the acknowledgement is lost", FAULT, _claimed(again, number, claimed))
         yield Step(f"{words}; the answer to its commit is lost", FAULT, again)
+
+
+def _overtaking(call: Calls, world: World, words: str, number: int, tasks: tuple[int, ...]) -> World:
+    after, (claimed, back) = call(world, words, call.verbs.relay_overtaken, number, tasks)
+    return _claimed(returned(after, back), number, claimed)
 
 
 def _claims_of_rows(call: Calls, world: World, number: int) -> Steps:

@@ -41,8 +41,8 @@ class Row(NamedTuple):
 class Post(NamedTuple):
     """What is on its way for one task. Where an age is told, 0 stands for "none"."""
 
-    #: A message was handed to a publisher that has not sent it.
-    unsent: bool
+    #: The age of a message that was handed to a publisher and is not sent yet.
+    unsent: int
     #: Messages in the queue.
     ready: int
     #: The age of a confirm that has come, and that no row has been told of.

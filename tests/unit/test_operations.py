@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from carrot import operations
+from carrot import operations, publisher
+from carrot.brokers.database import DatabaseBroker
+from carrot.conf import QueueSettings
 from carrot.models import Attempt, MessageLog, Origin, Status
 from carrot.models.claim import Claim
 from tests.rows import claim_of, in_seconds, new_row, new_worker, outcome_of, status_of
@@ -143,6 +145,37 @@ def test_a_purge_withdraws_what_waits_in_the_queue_and_nothing_else(settings: An
         "CANCELLED", "IN_PROGRESS", "WAITING", "PUBLISHED",
     ]  # fmt: skip
     assert operations.purge_queue() == 1
+
+
+@pytest.mark.parametrize("consumable", [True, False])
+def test_a_confirm_in_hand_does_not_disarm_the_bell_of_a_task_published_during_a_purge(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, consumable: bool
+) -> None:
+    settings.CARROT = {"default_broker": "amqp://host/v", "queues": [{"name": "default", "consumable": consumable}]}
+    rows: list[MessageLog] = []
+
+    class Emptied(DatabaseBroker):
+        def purge(self, queue: QueueSettings, timeout: float) -> int:
+            rows.append(new_row(ring_at=in_seconds(5)))  # published, confirmed, and removed with the others
+            return 1
+
+    monkeypatch.setattr(publisher, "broker_of", Emptied)
+    assert operations.purge_queue("default") == 0
+    (row,) = rows
+    assert MessageLog.objects.confirmed([row.uuid], row.fence, handed_over=not consumable) == 0
+    assert status_of(row) == Status.PUBLISHED
+    assert row.ring_at is not None
+    assert row.ring_at <= in_seconds(0)
+
+
+def test_a_confirm_in_hand_does_not_disarm_the_bell_of_a_task_rung_again(settings: Any) -> None:
+    settings.CARROT = {"default_broker": "amqp://localhost:1/"}
+    row = new_row(ring_at=in_seconds(5))  # its message is sent, confirmed, and lost by the broker
+    assert operations.requeue_all() == 1
+    assert MessageLog.objects.confirmed([row.uuid], row.fence) == 0
+    row.refresh_from_db()
+    assert row.ring_at is not None
+    assert row.ring_at <= in_seconds(0)
 
 
 def test_requeue_all_rings_what_waits_and_releases_orphans_but_no_live_task(settings: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -54,7 +54,8 @@ class AmqpPublisher(ConnectionThread):
         self._channel: Any = None
         self._next_tag = 1
         self._unconfirmed: dict[int, Message] = {}
-        self._returned: dict[str, str] = {}
+        #: Message id -> why it came back, once for each return: a task may be on its way twice.
+        self._returned: defaultdict[str, list[str]] = defaultdict(list)
         #: Messages that came back once and were sent again.
         self._second: set[UUID] = set()
         #: (queue, exchange) -> None while it is being looked up, "" when fit for use, else why it is not.
@@ -117,7 +118,8 @@ class AmqpPublisher(ConnectionThread):
             self.later(1.0, partial(self._open_again, connection))
 
     def _open_again(self, connection: JoinedConnection) -> None:
-        if connection.is_open and self._channel is None:
+        # On no other connection: it has a channel of its own, and confirms on two of them are not told apart.
+        if connection.is_open:
             self.opened(connection)
 
     def lost(self) -> None:
@@ -157,8 +159,8 @@ class AmqpPublisher(ConnectionThread):
         if isinstance(reason, pika_errors.ChannelClosedByBroker) and not self._refused(reason.reply_text):
             logger.warning("%s closed the publishing channel: %s", self.host, reason.reply_text)
         self.lost()
-        if self._connection is not None and self._connection.is_open and not self._stopping:
-            self.later(1.0, self._reopen)
+        if channel.connection.is_open and not self._stopping:
+            self.later(1.0, partial(self._open_again, channel.connection))
 
     def _refused(self, why: str) -> bool:
         """Notes why the broker takes no message for the exchange that it names; False where it names none of ours.
@@ -173,10 +175,6 @@ class AmqpPublisher(ConnectionThread):
         ]
         self._undeliverable([self._unconfirmed.pop(tag) for tag in tags], why)
         return bool(tags)
-
-    def _reopen(self) -> None:
-        if self._channel is None and self._connection is not None and self._connection.is_open:
-            self._connection.channel(on_open_callback=self._on_channel)
 
     def _drain_soon(self) -> None:
         early = self._drained_at + GATHER - clock.monotonic()
@@ -240,7 +238,8 @@ class AmqpPublisher(ConnectionThread):
     def _on_return(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         """Comes before the confirm of the same message (RabbitMQ "Publishers" guide)."""
         where = f"exchange “{method.exchange}”" if method.exchange else "the default exchange"
-        self._returned[str(properties.message_id)] = f"no queue takes routing key “{method.routing_key}” from {where}"
+        why = f"no queue takes routing key “{method.routing_key}” from {where}"
+        self._returned[str(properties.message_id)].append(why)
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
@@ -256,7 +255,7 @@ class AmqpPublisher(ConnectionThread):
             tags = [last] if last in self._unconfirmed else []
         messages = [self._unconfirmed.pop(tag) for tag in tags]
         if method.NAME == "Basic.Nack":
-            self._forget(len(messages))
+            self._not_taken(messages)
         else:
             self._confirmed(messages)
         if self._buffer:
@@ -264,12 +263,31 @@ class AmqpPublisher(ConnectionThread):
 
     def _confirmed(self, messages: list[Message]) -> None:
         if self._returned:
-            for message in [m for m in messages if str(m.uuid) in self._returned]:
-                messages.remove(message)
-                self._came_back(message, self._returned.pop(str(message.uuid)))
+            reasons = [(message, self._why_returned(message)) for message in messages]
+            messages = [message for message, why in reasons if not why]
+            for message, why in reasons:
+                if why:
+                    self._came_back(message, why)
         self._second.difference_update(message.uuid for message in messages)
         self._settlement.confirmed(messages)
         self._forget(len(messages))
+
+    def _not_taken(self, messages: list[Message]) -> None:
+        """The broker could not keep them. The rows are armed."""
+        for message in messages:
+            self._why_returned(message)
+        self._second.difference_update(message.uuid for message in messages)
+        self._forget(len(messages))
+
+    def _why_returned(self, message: Message) -> str:
+        """Takes out one return of the message; empty where there is none."""
+        reasons = self._returned.get(str(message.uuid))
+        if not reasons:
+            return ""
+        why = reasons.pop()
+        if not reasons:
+            del self._returned[str(message.uuid)]
+        return why
 
     def _came_back(self, message: Message, why: str) -> None:
         """Sends it once more, as its queue may have been deleted since it was looked up: it is made anew then."""

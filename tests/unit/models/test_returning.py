@@ -84,6 +84,37 @@ def test_claims_are_the_same_on_both_ways(way: str) -> None:
     assert (again.id, again.fence, again.tries, again.hand_backs) == (row.pk, 2, 1, 1)
 
 
+def test_a_row_that_was_handed_back_or_rung_is_as_a_query_reads_it(way: str) -> None:
+    row = new_row(args=["é"], kwargs={"a": [1]}, output={"b": 2}, log="a log", completion_time=in_seconds(-5))
+    (returned,) = MessageLog.objects.hand_back([claim_of(row)], note="why")
+    assert vars(returned).keys() == vars(row).keys()
+    assert MessageLog.objects.filter(pk=row.pk).values().get() == _columns(returned)
+    (rung,) = MessageLog.objects.ring(["default"], again_in=10.0, broker="amqp://new/%2f", limit=10)
+    assert MessageLog.objects.filter(pk=row.pk).values().get() == _columns(rung)
+
+
+def _columns(row: MessageLog) -> dict[str, Any]:
+    return {name: value for name, value in vars(row).items() if name != "_state"}
+
+
+@committing
+def test_what_takes_several_statements_is_one_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or two workers claim the same row, and a relay rings a row with the fence of a claim."""
+    monkeypatch.setattr(returning, "_has_returning", lambda _connection: False)
+    new_row()
+    seen: list[tuple[str, bool]] = []
+
+    def watch(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        seen.append((sql.partition(" ")[0], connection.in_atomic_block))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(watch):
+        assert len(update_returning(MessageLog.objects.order_by("pk"), {"note": "x"}, ("id",))) == 1
+    seen = [(verb, inside) for verb, inside in seen if verb != "BEGIN"]
+    assert all(inside for _verb, inside in seen), seen
+    assert connection.features.has_select_for_update or seen[0][0] == "UPDATE", "the one lock comes first"
+
+
 @committing
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has one lock for all")
 class TestLocks:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from carrot import clock
-from carrot.models import MessageLog, Status
+from carrot.models import MessageLog, Status, transitions
 from tests.rows import claim_of, in_seconds, new_row, new_worker, status_of
 
 pytestmark = pytest.mark.django_db
@@ -16,6 +19,24 @@ ENDED = [Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.HANDED_OVER, 
 def ring(*queues: str, again_in: float | None = 10.0, limit: int = 100) -> list[int]:
     rows = MessageLog.objects.ring(queues or ("default",), again_in=again_in, broker="amqp://new/%2f", limit=limit)
     return [row.pk for row in rows]
+
+
+@pytest.fixture
+def next_change(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    """Has something done by somebody else as soon as the next change of rows is committed, once."""
+
+    def then(meanwhile: Callable[[], Any]) -> None:
+        real = transitions.update_returning
+
+        def change(*args: Any, **kwargs: Any) -> Any:
+            monkeypatch.setattr(transitions, "update_returning", real)
+            changed = real(*args, **kwargs)
+            meanwhile()
+            return changed
+
+        monkeypatch.setattr(transitions, "update_returning", change)
+
+    return then
 
 
 def test_due_rows_are_rung_and_their_next_bell_is_armed_first() -> None:
@@ -77,6 +98,36 @@ def test_a_confirm_of_an_earlier_message_does_not_disarm_the_bell_of_a_released_
     assert MessageLog.objects.confirmed([row.uuid], 1) == 1
 
 
+def test_a_row_that_is_claimed_as_soon_as_it_was_rung_is_not_rung_with_the_fence_of_that_claim(
+    next_change: Callable[[Callable[[], Any]], None],
+) -> None:
+    row = new_row(ring_at=in_seconds(-1))
+    next_change(lambda: claim_of(row))  # by an earlier message, which was not confirmed
+    (rung,) = MessageLog.objects.ring(["default"], again_in=10.0, broker="amqp://new/%2f", limit=100)
+    row.refresh_from_db()
+    MessageLog.objects.release([(row.pk, row.fence)])
+    # The message found the row running and was acknowledged: the bell of the release is all there is.
+    assert MessageLog.objects.confirmed([row.uuid], rung.to_message().fence) == 0
+
+
+def test_a_row_that_is_claimed_as_soon_as_it_was_handed_back_is_not_rung_with_the_fence_of_that_claim(
+    next_change: Callable[[Callable[[], Any]], None],
+) -> None:
+    row = new_row()
+    first = claim_of(row)
+    next_change(lambda: claim_of(row))
+    (returned,) = MessageLog.objects.hand_back([first], ring_in=5.0)
+    row.refresh_from_db()
+    MessageLog.objects.release([(row.pk, row.fence)])
+    assert MessageLog.objects.confirmed([row.uuid], returned.to_message().fence) == 0
+
+
+def test_ringing_is_one_statement_however_many_rows_are_due(django_assert_max_num_queries: Any) -> None:
+    rows = [new_row(ring_at=in_seconds(-number)) for number in range(50)]
+    with django_assert_max_num_queries(3):  # a savepoint around it where there are row locks
+        assert ring() == [row.pk for row in rows]
+
+
 def test_a_confirm_of_a_queue_that_is_not_ours_hands_the_task_over() -> None:
     row = new_row(ring_at=in_seconds(5))
     assert MessageLog.objects.confirmed([row.uuid], 0, handed_over=True) == 1
@@ -103,17 +154,25 @@ def test_what_cannot_be_delivered_waits_and_says_why() -> None:
     assert len(row.note) == 255
 
 
-def test_a_bell_is_armed_in_waiting_rows_without_one_and_a_claim_in_between_wins() -> None:
+def test_a_bell_is_armed_in_waiting_rows_and_a_claim_in_between_wins() -> None:
     silent, armed, running = new_row(), new_row(ring_at=in_seconds(60)), new_row()
     claim_of(running)
-    assert MessageLog.objects.all().arm(10.0) == 1
-    silent.refresh_from_db()
-    assert silent.ring_at is not None
+    assert MessageLog.objects.all().arm(10.0) == 2
+    for row in (silent, armed):
+        row.refresh_from_db()
+        assert row.ring_at is not None
+        assert in_seconds(5) < row.ring_at < in_seconds(11)
     assert status_of(running) == Status.IN_PROGRESS
     assert running.ring_at is None
-    armed.refresh_from_db()
-    assert armed.ring_at is not None
-    assert armed.ring_at > in_seconds(50)
+
+
+def test_only_a_message_that_is_sent_from_now_on_disarms_a_bell_that_was_armed() -> None:
+    row = new_row()
+    MessageLog.objects.believed_in("default").arm(10.0)
+    assert MessageLog.objects.confirmed([row.uuid], row.fence) == 0
+    row.refresh_from_db()
+    assert row.ring_at is not None
+    assert MessageLog.objects.confirmed([row.uuid], row.to_message().fence) == 1
 
 
 def test_a_claim_takes_a_row_whose_bell_was_armed_meanwhile() -> None:
@@ -136,6 +195,12 @@ def test_waiting_rows_of_a_queue_follow_it_to_its_new_broker() -> None:
         row.refresh_from_db()
         assert row.ring_at is None
     assert MessageLog.objects.moved("default", "amqp://new/%2f") == 0
+
+
+def test_a_confirm_of_the_old_broker_does_not_disarm_the_bell_for_the_new_one() -> None:
+    row = new_row(ring_at=in_seconds(5))
+    MessageLog.objects.moved("default", "amqp://new/%2f")
+    assert MessageLog.objects.confirmed([row.uuid], row.fence) == 0
 
 
 @pytest.mark.parametrize("status", [Status.PUBLISHED, Status.WAITING])
