@@ -31,6 +31,8 @@ MAX_AHEAD = 250
 STUCK = 0.2
 #: Seconds until a task that does not fit the code of this process is rung again.
 MISFIT_DELAY = 5.0
+#: Reasons for that which are remembered, so that each is said once a minute.
+MISFITS = 100
 #: Seconds to wait after the database failed.
 RETRY = 0.5
 #: Seconds a suspect waits for the other tasks of its process to end, doubled with each of so many hand-backs.
@@ -86,6 +88,7 @@ class Claimer(threading.Thread):
         self._ending = False
         self._waiting = False
         self._complain = database.Complaint(logger)
+        self._misfits: dict[str, database.Complaint] = {}
         self._solo: deque[tuple[Lane, Claim]] = deque()
         self._solo_since = 0.0
         self._strangers: set[tuple[int, int]] = set()
@@ -164,7 +167,11 @@ class Claimer(threading.Thread):
         for claim, why in lane.executor.misfits():
             misfits.setdefault(why, []).append(claim)
         for why, claims in misfits.items():
-            logger.warning("%d task(s) wait for a worker that can start them: %s", len(claims), why)
+            # Each comes back every few seconds. Reasons may be without number, as they name what was published.
+            if len(self._misfits) >= MISFITS:
+                self._misfits.clear()
+            complain = self._misfits.setdefault(why, database.Complaint(logger))
+            complain("Tasks wait for a worker that can start them: %s", why)
             self._hand_back(claims, MISFIT_DELAY, why)
         if lane.stuck() or self._full() or self._solo or not self._slot.may_start():
             hold_none = self._solo or self._full() or not self._slot.may_start()

@@ -93,7 +93,8 @@ def test_tasks_that_the_old_code_does_not_know_wait_for_the_new_and_what_nobody_
                 ]
             ],
         )
-        site.wait_until(f"SELECT count(*) = {len(early)} FROM carrot_messagelog WHERE hand_backs > 0")
+        handed_back = "task LIKE 'deployed.%' AND hand_backs > 0"
+        site.wait_until(f"SELECT count(*) = {len(early)} FROM carrot_messagelog WHERE {handed_back}")
         load.work_goes_on(20)  # which is nobody's hindrance
         # Nobody knows what comes last, so its patience may be short.
         site.configure(deploy_patience=MISFIT_DELAY - 1.0)

@@ -97,11 +97,21 @@ def test_a_task_that_does_not_fit_the_code_waits_a_little_for_a_worker_that_it_f
         assert row.note.startswith(reason)
         assert row.ring_at is not None
         assert in_seconds(module.MISFIT_DELAY - 3) < row.ring_at <= in_seconds(module.MISFIT_DELAY)
-        assert f"1 task(s) wait for a worker that can start them: {reason}" in caplog.text
+        assert f"Tasks wait for a worker that can start them: {reason}" in caplog.text
     assert shop.held == {}
     monkeypatch.setattr(f"{HERE}.gone", counts, raising=False)  # as a worker with newer code has it
     MessageLog.objects.filter(pk=gone.pk).update(ring_at=in_seconds(-1))
     assert shop.outcomes.get(timeout=TIMEOUT).status == "COMPLETED"
+
+
+def test_that_tasks_do_not_fit_is_said_once_a_minute(
+    shops: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "MISFIT_DELAY", 0.01)
+    row = new_row(task=f"{HERE}.gone", args=[])
+    shops(patience=60.0).claimer.start()
+    assert wait_until(lambda: MessageLog.objects.get(pk=row.pk).hand_backs >= 3, TIMEOUT)
+    assert caplog.text.count("Tasks wait for a worker that can start them") == 1
 
 
 def test_one_that_fits_nobody_is_failed_in_the_end(shops: Any, monkeypatch: pytest.MonkeyPatch) -> None:
