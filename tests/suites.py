@@ -98,29 +98,31 @@ def suites(*, fast: bool, newest: str | None, arguments: list[str]) -> list[Suit
     return runs
 
 
-def fault_runs(arguments: Sequence[str] = (), variables: Mapping[str, str] | None = None) -> list[Suite]:
+def fault_runs(
+    arguments: Sequence[str] = (), variables: Mapping[str, str] | None = None, at_once: int = AT_ONCE
+) -> list[Suite]:
     """The fault suite, as runs that share its tests: each takes the next one when it is free."""
     shared = Path(tempfile.mkdtemp(prefix="carrot-suite-"))
     return [
         Suite(
-            name=f"faults, run {number} of {AT_ONCE}",
+            name=f"faults, run {number} of {at_once}",
             arguments=[FAULTS, *arguments],
             own_servers=True,
             variables={"CARROT_FAULTS_SHARED": str(shared), **(variables or {})},
             shared=shared,
         )
-        for number in range(1, AT_ONCE + 1)
+        for number in range(1, at_once + 1)
     ]
 
 
-def run(waiting: list[Suite], env: Mapping[str, str]) -> Iterator[tuple[str, dict[str, int]]]:
+def run(waiting: list[Suite], env: Mapping[str, str], at_once: int = AT_ONCE) -> Iterator[tuple[str, dict[str, int]]]:
     """Run them all; yields the name and the counts of each as it ends."""
     shared = {suite.shared for suite in waiting if suite.shared}
     waiting = list(waiting)
     running: dict[subprocess.Popen[bytes], Suite] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < AT_ONCE:
+            while waiting and len(running) < at_once:
                 suite = waiting.pop(0)
                 running[suite.start(env)] = suite
             for child in [child for child in running if child.poll() is not None]:

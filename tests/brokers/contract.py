@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Sequence
 
 import pytest
 from django.db import OperationalError, transaction
@@ -15,6 +16,7 @@ from carrot import publisher
 from carrot.brokers import Broker
 from carrot.conf import get_queue, get_settings
 from carrot.database import closing
+from carrot.exceptions import BrokerRefused
 from carrot.models import MessageLog, Status, WorkerProcess
 from carrot.models.transitions import MessageLogQuerySet
 from carrot.relay import Relay
@@ -31,6 +33,15 @@ def publish_numbers(count: int) -> list[MessageLog]:
     rows = publish_many(create_message(ADD, "default", task_args=(number, 0)) for number in range(count))
     assert publisher.flush(10.0)
     return rows
+
+
+def all_consume(broker: Broker, receivers: Sequence[Receiver]) -> bool:
+    """Whether messages would go to all of them. Where the rows are the messages, they need nothing for it."""
+    try:
+        depth = broker.depth(get_queue("default"), 5.0)
+    except BrokerRefused:
+        return False  # there is no such queue yet
+    return depth is None or depth.consumers == len(receivers)
 
 
 @committing
@@ -153,11 +164,14 @@ class BrokerContract:
         receivers = [receiver(), receiver()]
         for each in receivers:
             each.subscription.demand(MANY)
+        assert wait_until(lambda: all_consume(broker, receivers), 15.0), "else one of them would be sent all"
         publish_numbers(500)
-        ends = threading.Event()
+        ends, start = threading.Event(), threading.Barrier(len(receivers))
 
         def race(here: Receiver) -> None:
             with closing():
+                here.until(lambda: here.claims, "first claim", limit=20)
+                start.wait(30.0)  # else one of them could be through before the other has begun
                 while not ends.is_set():
                     here.claim(limit=20)
 
@@ -173,7 +187,6 @@ class BrokerContract:
         claims = [claim for each in receivers for claim in each.claims]
         assert sorted(claim.args[0] for claim in claims) == list(range(500))
         assert {claim.fence for claim in claims} == {1}
-        assert all(each.claims for each in receivers)
 
     def test_a_worker_declared_lost_gets_nothing_and_keeps_nothing_from_the_others(
         self, broker: Broker, receiver: Receivers

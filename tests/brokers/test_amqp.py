@@ -10,6 +10,7 @@ import pytest
 
 from carrot import publisher
 from carrot.brokers import Broker
+from carrot.brokers.amqp import settlement
 from carrot.conf import get_settings
 from carrot.models import Installation, MessageLog, Status, StrayMessage
 from carrot.relay import Relay
@@ -183,9 +184,12 @@ def test_a_marker_has_the_tasks_rung_again_whose_messages_should_have_come_befor
     assert here.arguments() == ["waits", "lost"]
 
 
-def test_a_row_is_armed_until_its_message_is_confirmed(broker: Broker) -> None:
+def test_a_row_is_armed_until_its_message_is_confirmed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settlement, "PATIENCE", 600.0)  # the confirm is not written yet, however slow the machine
     row = publish_message(ADD, 1, 0)
     row.refresh_from_db()
     assert row.status == Status.PUBLISHED
     assert row.ring_at is not None
     assert (row.ring_at - row.publish_time).total_seconds() == pytest.approx(5.0)
+    monkeypatch.setattr(settlement, "PATIENCE", 0.0)
+    assert wait_until(lambda: MessageLog.objects.filter(pk=row.pk, ring_at=None).exists(), 10.0)

@@ -26,6 +26,13 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, help=f"default: {SHORT_SEED} in the short form, random in the full one")
     parser.add_argument("--broker", choices=["amqp", "database"], help="only tests that are made for this broker")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        default=suites.AT_ONCE,
+        metavar="N",
+        help="runs that share the tests; default: %(default)s",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there, a JSON object a line")
     parser.add_argument("--called-in", type=Path, default=Path(), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -48,7 +55,8 @@ def main() -> int:
                 variables["CARROT_FAULTS_BROKER"] = options.broker
             chosen = ["-k", " or ".join(options.names)] if options.names else []
             print(f"Seed {seed}", flush=True)
-            return run(chosen, variables, file, options.json and options.called_in / options.json)
+            runs = suites.fault_runs(chosen, variables, options.at_once)
+            return run(runs, variables, file, options.json and options.called_in / options.json)
     except ServerError as error:
         print(error, file=sys.stderr)
         return 1
@@ -57,11 +65,11 @@ def main() -> int:
         return 130
 
 
-def run(chosen: list[str], variables: dict[str, str], file: Path, json_file: Path | None) -> int:
-    """Run the tests; print the table of what they wrote into ``file``."""
+def run(runs: list[suites.Suite], variables: dict[str, str], file: Path, json_file: Path | None) -> int:
+    """Do the runs; print the table of what their tests wrote into ``file``."""
     begun = time.monotonic()
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    for _name, ended in suites.run(suites.fault_runs(chosen, variables), {}):
+    for _name, ended in suites.run(runs, {}, len(runs)):
         for what, number in ended.items():
             counts[what] += number
     records = report.read(file)

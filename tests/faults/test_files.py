@@ -31,7 +31,7 @@ FULL, LARGE = 32 << 20, 64 << 20
 def test_a_log_file_that_cannot_grow_for_a_while_costs_its_lines_and_nothing_else(
     project: ProjectFactory, form: Form, scenario: Record, database: Database, broker: Broker
 ) -> None:
-    site = project(database=database, broker=broker, **form.settings)
+    site = project(database=database, broker=broker, **form.calm_settings)
     log = site.directory / "carrot.log"
     log.touch(0o600)
     os.truncate(log, LARGE)  # without a byte on the disk

@@ -99,7 +99,7 @@ def test_a_service_that_is_stopped_waits_for_outcomes_that_the_database_is_slow_
 def test_services_stopped_in_turn_under_load_lose_nothing_and_run_nothing_twice(
     project: ProjectFactory, form: Form, scenario: Record, database: Database, broker: Broker
 ) -> None:
-    site = project(database=database, broker=broker, **form.settings)
+    site = project(database=database, broker=broker, **form.calm_settings)
     with Workload(site, form, scenario) as load:
         for _ in range(form.times(3, 20)):
             load.work_goes_on(20)

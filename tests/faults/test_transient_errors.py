@@ -25,7 +25,7 @@ SHARES = "0.05 0.01"
 def test_statements_and_commits_that_fail_are_tried_again_and_no_task_fails_over_it(
     project: ProjectFactory, form: Form, scenario: Record, database: Database, broker: Broker
 ) -> None:
-    site = project(database=database, broker=broker, **form.settings)
+    site = project(database=database, broker=broker, **form.calm_settings)
     shares = site.directory / "shares"
     change_settings(site, f"import os\nif SERVICE:\n    os.environ['{VARIABLE}'] = {str(shares)!r}")
     with Workload(site, form, scenario) as load:
@@ -55,7 +55,7 @@ def test_statements_and_commits_that_fail_are_tried_again_and_no_task_fails_over
 def test_a_process_that_locks_sqlite_for_seconds_at_a_time_makes_the_work_wait_and_no_task_fail(
     project: ProjectFactory, form: Form, scenario: Record, database: Database, broker: Broker
 ) -> None:
-    site = project(database=database, broker=broker, **form.settings)
+    site = project(database=database, broker=broker, **form.calm_settings)
     # Services are refused the lock, where producers wait for it.
     change_settings(site, "if SERVICE:\n    DATABASES['default']['OPTIONS']['timeout'] = 0.3")
     with Workload(site, form, scenario) as load:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -401,22 +403,27 @@ def test_the_statements_do_not_grow_with_the_schedules(moved: MovedClock) -> Non
     assert counts[1] <= counts[0] + 1 <= 13
 
 
-def test_a_thousand_schedules_of_one_second_are_published_within_1_2_seconds() -> None:
+def test_a_thousand_schedules_are_published_without_a_pause_and_cost_less_than_0_6_seconds_of_work() -> None:
     rows = [ScheduledTask(task_name=f"name {n}", task=ADD, kwargs={"a": n, "b": 0}) for n in range(1000)]
-    due = clock.now() + SECOND
+    due = clock.now()
     for row in rows:
         row.anchor = row.next_run = due
-        row.period = row.interval_count = 60
+        row.period = row.interval_count = 3600
     ScheduledTask.objects.bulk_create(rows)
     loop = Scheduler()
-    loop.start()
-    try:
-        ends = time.monotonic() + 30
-        while MessageLog.objects.count() < 1000 and time.monotonic() < ends:
-            time.sleep(0.02)
-        took = (clock.now() - due).total_seconds()
-    finally:
-        loop.stop()
-        loop.join(30)
+    begun = work()
+    run(loop)
     assert MessageLog.objects.filter(publish_time__gte=due).count() == 1000
-    assert took < 1.2
+    assert work() - begun < 0.6
+
+
+def work() -> float:
+    """Seconds of a processor that this thread has used, and PostgreSQL for it: others on the machine do not count."""
+    seconds = time.thread_time()
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            (pid,) = cursor.fetchone()
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        seconds += (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
