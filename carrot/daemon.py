@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import select
 import signal
 import sys
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import daemon
+from daemon.daemon import make_default_signal_map
 from django.db import connections
 
 from carrot import clock, publisher
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 START_LIMIT = 60.0
 #: Seconds, over the grace, after which ``stop`` gives up: the service kills its workers well before.
 STOP_LIMIT = OVERTIME + 20.0
+#: Seconds in which a daemon says which process it is, after a command that was interrupted.
+INTRODUCTION = 2.0
 #: Seconds between two looks at a daemon that is stopping, and at what it still runs.
 LOOK = 0.1
 LOOK_AT_TASKS = 1.0
@@ -42,6 +46,8 @@ LOOK_AT_TASKS = 1.0
 RUNNING, DEAD, STOPPED = 0, 1, 3
 
 READY = "ready"
+#: How a daemon begins once it has the pid file: then it is no other's process that is to be ended.
+INTRODUCED = re.compile(rb"daemon (\d+)\n")
 
 Say = Callable[[str], None]
 #: Makes the service, given where it says things and what it calls when it is ready.
@@ -81,43 +87,75 @@ def start(launch: Launch) -> int:
         os.close(reader)
         _become_daemon(launch, directory, _Word(writer))
     os.close(writer)
-    try:
-        word = _hear(reader)
-    except BaseException:
-        _give_up(launch.pidfile)
-        raise
-    finally:
-        os.close(reader)
-        os.waitpid(child, 0)
-    said, _, rest = word.partition(" ")
-    if said != READY:
-        raise ServiceError(word or f"The daemon ended before it could say why: see {launch.log.baseFilename}.")
-    return int(rest)
+    with _Hearing(reader) as hearing:
+        try:
+            if not hearing.listen(START_LIMIT):
+                raise ServiceError(
+                    f"The service was not ready within {START_LIMIT:g} s and is stopped: its log file says more."
+                )
+        except BaseException:
+            hearing.listen(INTRODUCTION, to_the_end=False)
+            if hearing.pid and (process := Process.of(hearing.pid)):
+                process.signal(signal.SIGQUIT)
+            raise
+        finally:
+            os.waitpid(child, 0)
+    if not hearing.pid or hearing.text != READY:
+        raise ServiceError(hearing.text or f"The daemon ended before it could say why: see {launch.log.baseFilename}.")
+    return hearing.pid
 
 
-def _hear(reader: int) -> str:
-    """What the daemon says, until it has said it all or has ended. Raises ``ServiceError`` after ``START_LIMIT``."""
-    ends = clock.monotonic() + START_LIMIT
-    word = b""
-    while select.select([reader], [], [], max(0.0, ends - clock.monotonic()))[0]:
-        chunk = os.read(reader, 4096)
-        if not chunk:
-            return word.decode(errors="replace")
-        word += chunk
-    raise ServiceError(f"The service was not ready within {START_LIMIT:g} s and is stopped: its log file says more.")
+class _Hearing:
+    """What a :class:`_Word` says, at the other end of the pipe."""
 
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._heard = b""
 
-def _give_up(pidfile: PidFile) -> None:
-    process = pidfile.holder()
-    if process is not None:
-        process.signal(signal.SIGQUIT)
+    def __enter__(self) -> _Hearing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def listen(self, seconds: float, *, to_the_end: bool = True) -> bool:
+        """Until all is said or the daemon has ended; or, if not ``to_the_end``, until it is known which process it is.
+        False where that took longer."""
+        ends = clock.monotonic() + seconds
+        while to_the_end or not self.pid:
+            if not select.select([self._fd], [], [], max(0.0, ends - clock.monotonic()))[0]:
+                return False
+            chunk = os.read(self._fd, 4096)
+            if not chunk:
+                break
+            self._heard += chunk
+        return True
+
+    @property
+    def pid(self) -> int:
+        """The daemon's; 0 where it has not introduced itself."""
+        found = INTRODUCED.match(self._heard)
+        return int(found[1]) if found else 0
+
+    @property
+    def text(self) -> str:
+        """What it says."""
+        return INTRODUCED.sub(b"", self._heard, count=1).decode(errors="replace")
 
 
 class _Word:
-    """The daemon's one message to the command that started it."""
+    """The daemon's one message to the command that started it, after its name."""
 
     def __init__(self, fd: int) -> None:
         self._fd: int | None = fd
+
+    def introduce(self) -> None:
+        """Says which process the daemon is. Raises ``ServiceError`` where nobody waits for it any more."""
+        if self._fd is not None:
+            try:
+                os.write(self._fd, b"daemon %d\n" % os.getpid())
+            except BrokenPipeError:
+                raise ServiceError("The command that started this daemon was interrupted.") from None
 
     def say(self, text: str) -> None:
         """Says it, once; later calls do nothing."""
@@ -145,18 +183,24 @@ def _become_daemon(launch: Launch, directory: str, word: _Word) -> NoReturn:
             stdout=launch.log,
             stderr=launch.log,
             pidfile=launch.pidfile,
+            # Until the service handles them: a daemon that is ended leaves no pid file.
+            signal_map=make_default_signal_map() | {signal.SIGQUIT: "terminate"},
         ):
             is_daemon = True
+            word.introduce()
             os.register_at_fork(after_in_child=word.close)
             launch.log.take_over(launch.level)
-            service = launch.make_service(logger.info, lambda: word.say(f"{READY} {os.getpid()}"))
+            service = launch.make_service(logger.info, lambda: word.say(READY))
             status = service.run()
         # A service in test mode may be done before all of its workers were ready.
-        problem = f"{READY} {os.getpid()}" if status == 0 else f"The service ended with status {status}; see its log."
+        problem = READY if status == 0 else f"The service ended with status {status}; see its log."
     except ServiceError as error:
         problem = str(error)
         if is_daemon:  # else the log file may be that of another daemon, which has the pid file
             logger.error("%s", problem)
+    except SystemExit as error:
+        problem = str(error)
+        logger.error("%s", problem)
     except BaseException as error:
         problem = f"The service cannot start: {type(error).__name__}: {error}"
         logger.exception("The daemon ends over an error.")

@@ -50,13 +50,16 @@ def requeue(ids: Iterable[int]) -> Result:
     A task whose queue left the settings is skipped. The messages follow on commit.
     """
 
+    settings = get_settings()
+    # The relay waits where this process sends the message itself. On the embedded broker the row is the message.
+    grace = settings.confirm_timeout if settings.publisher == "thread" else 0.0
+
     def some(keys: Sequence[int]) -> set[int]:
         rows = MessageLog.objects.requeue(
             keys,
             {
-                # On the embedded broker the row is the message: it may be claimed at once.
-                name: (queue.host.address, 0.0 if queue.host.is_database else get_settings().confirm_timeout)
-                for name, queue in get_settings().queues.items()
+                name: (queue.host.address, 0.0 if queue.host.is_database else grace)
+                for name, queue in settings.queues.items()
             },
         )
         ring_on_commit([row.to_message() for row in rows])
@@ -101,7 +104,7 @@ def delete(ids: Iterable[int]) -> Result:
 
     def some(keys: Sequence[int]) -> set[int]:
         over = MessageLog.objects.lock(keys, FINAL)
-        MessageLog.objects.filter(pk__in=over).delete()
+        MessageLog.objects.filter(pk__in=over).only("pk").delete()  # else Django reads arguments and logs first
         return over
 
     return _sliced(ids, some, FINAL)

@@ -5,19 +5,14 @@ Receives nothing but the table; hands messages on to the publisher. Every servic
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
 from itertools import groupby
 
 from carrot import clock, publisher
 from carrot.conf import CarrotSettings
-from carrot.exceptions import CarrotError
 from carrot.loops import Loop
-from carrot.message import Message
 from carrot.models import MessageLog
+from carrot.services import messages_of
 from carrot.virtual_host import VirtualHost
-
-logger = logging.getLogger(__name__)
 
 #: Rows rung with one statement.
 BATCH = 500
@@ -36,6 +31,8 @@ class Relay(Loop):
         super().__init__("relay")
         #: Seconds until a row whose message was not confirmed is rung again: a burst of them takes its time.
         self._again = 2 * settings.confirm_timeout
+        #: Seconds from now after which no bell is set but by a wrong clock.
+        self._latest = max(HOPELESS, self._again, 2 * settings.reconcile_interval) + REWIND
         by_host = sorted(settings.queues.values(), key=lambda queue: queue.host.url)
         self._hosts: list[tuple[VirtualHost, list[str]]] = [
             (host, [queue.name for queue in group]) for host, group in groupby(by_host, key=lambda queue: queue.host)
@@ -48,7 +45,7 @@ class Relay(Loop):
             self._follow_settings()
         if clock.monotonic() - self._rewound_at >= REWIND:
             self._rewound_at = clock.monotonic()
-            MessageLog.objects.rewind(HOPELESS + REWIND)
+            MessageLog.objects.rewind(self._latest)
         if not MessageLog.objects.due(clock.now()).exists():
             return self._until_next()
         rang = False
@@ -63,7 +60,7 @@ class Relay(Loop):
                 broker=host.address,
                 limit=BATCH,
             )
-            broker.ring(_messages(rows))
+            broker.ring(messages_of(rows, HOPELESS))
             rang = rang or bool(rows)
             if rows and not broker.rows_are_messages:
                 broker.flush(self._again / 2)  # no faster than the broker takes them
@@ -87,15 +84,3 @@ class Relay(Loop):
         if next_bell is None:
             return LOOK
         return min(LOOK, max(0.01, float((next_bell - clock.now()).total_seconds())))
-
-
-def _messages(rows: Sequence[MessageLog]) -> list[Message]:
-    """The messages of ``rows``. A row that none can be made of, as only a hand can write one, waits and says why."""
-    messages = []
-    for row in rows:
-        try:
-            messages.append(row.to_message())
-        except (CarrotError, TypeError, ValueError) as error:
-            logger.error("Task %s cannot be published: %s", row.pk, error)
-            MessageLog.objects.undeliverable([row.uuid], f"no message can be made of it: {error}", HOPELESS)
-    return messages

@@ -167,6 +167,14 @@ def queue_problems(queue: str, durable: bool, arguments: Mapping[str, Any], max_
             f"{max_priority}: priorities from {limit} to {max_priority} are all the same there.",
             hint="Raise x-max-priority (the queue must be deleted and declared anew), or lower max_priority.",
         )
+    kind = arguments.get("x-queue-type", "classic")
+    if kind not in ("classic", "quorum"):
+        yield Problem(
+            id="carrot.E028",
+            message=f"The queue {shown(queue)} has x-queue-type {shown(kind)}. Carrot hands messages back and needs "
+            "priorities, so it works with queues of the types classic and quorum.",
+            hint='Make "x-queue-type" one of these, or leave it out: it is what RabbitMQ uses by default then.',
+        )
     if not durable:
         yield Problem(
             id="carrot.W004",

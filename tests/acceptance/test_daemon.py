@@ -193,6 +193,34 @@ def test_of_many_starts_at_once_one_wins(daemon: Daemon) -> None:
     assert daemon.log.count("carrot is ready") == 1
 
 
+#: A start whose command is interrupted by Ctrl+C as soon as it waits for the daemon.
+INTERRUPTED = """
+from carrot import daemon
+from django.core.management import call_command
+
+listen = daemon._Hearing.listen
+
+def interrupted(hearing, seconds, *, to_the_end=True):
+    if to_the_end:
+        raise KeyboardInterrupt
+    return listen(hearing, seconds, to_the_end=to_the_end)
+
+daemon._Hearing.listen = interrupted
+call_command('carrot_daemon', 'start', '--pidfile', {pidfile!r}, '--logfile', {logfile!r})
+"""
+
+
+def test_a_start_that_is_interrupted_leaves_no_daemon_and_that_of_another_alone(daemon: Daemon) -> None:
+    code = INTERRUPTED.format(pidfile=str(daemon.pidfile), logfile=str(daemon.logfile))
+    assert "Interrupted" in daemon.site.python(code, check=False).stdout
+    daemon.site.wait_until(daemon.gone)
+    daemon("start")
+    before = daemon.pidfile.read_text()
+    assert "Interrupted" in daemon.site.python(code, check=False).stdout
+    assert daemon("status").returncode == 0
+    assert daemon.pidfile.read_text() == before
+
+
 # -- stopping ---------------------------------------------------------------------------------------------------------
 
 

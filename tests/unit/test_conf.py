@@ -407,6 +407,12 @@ def test_what_works_against_carrot_is_a_warning(queue: dict[str, object], id_: s
     assert [each[0] for each in warnings(raw)] == [id_]
 
 
+@pytest.mark.parametrize(("kind", "wrong"), [("classic", False), ("quorum", False), ("stream", True), (1, True)])
+def test_a_queue_is_of_a_type_that_takes_messages_back(kind: object, wrong: bool) -> None:
+    found = queue_errors(queue_arguments={"x-queue-type": kind})
+    assert [each[0] for each in found] == (["carrot.E028"] if wrong else [])
+
+
 def test_a_queue_with_more_priorities_than_are_used_is_no_problem() -> None:
     assert conf.problems({"queues": [{"name": "default", "queue_arguments": {"x-max-priority": 10}}]}) == []
 

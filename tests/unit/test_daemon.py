@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management.base import BaseCommand, CommandError
@@ -100,32 +102,47 @@ def test_a_path_to_something_else_is_refused_with_the_option(path: str, why: str
         with_consumer(queues(), path)
 
 
-def test_a_daemon_that_says_nothing_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "START_LIMIT", 0.1)
-    reader, writer = daemon._pipe()
-    with pytest.raises(ServiceError, match=r"not ready within 0\.1 s and is stopped"):
-        daemon._hear(reader)
-    os.close(reader)
-    os.close(writer)
-
-
-def test_what_a_daemon_said_is_heard_whole_and_its_end_too() -> None:
+@pytest.fixture
+def pipe() -> Iterator[tuple[daemon._Hearing, daemon._Word]]:
     reader, writer = daemon._pipe()
     word = daemon._Word(writer)
-    word.say("ready 12 ×")
+    with daemon._Hearing(reader) as hearing:
+        yield hearing, word
+    word.close()
+
+
+def test_a_daemon_that_says_nothing_is_not_waited_for_for_ever(pipe: Any) -> None:
+    hearing, word = pipe
+    assert not hearing.listen(0.05)
+    word.introduce()
+    assert not hearing.listen(0.05)
+    assert hearing.pid == os.getpid()
+
+
+def test_what_a_daemon_said_is_heard_whole_and_its_end_too(pipe: Any) -> None:
+    hearing, word = pipe
+    word.introduce()
+    word.say("no database ×")
     word.say("too late")
-    assert daemon._hear(reader) == "ready 12 ×"
-    os.close(reader)
-    reader, writer = daemon._pipe()
-    daemon._Word(writer).close()
-    assert daemon._hear(reader) == ""
-    os.close(reader)
+    assert hearing.listen(10.0)
+    assert (hearing.pid, hearing.text) == (os.getpid(), "no database ×")
 
 
-def test_a_daemon_outlives_the_command_that_waited_for_its_word() -> None:
+@pytest.mark.parametrize("text", ["", "A service already runs"])
+def test_one_that_did_not_become_a_daemon_has_no_pid(pipe: Any, text: str) -> None:
+    hearing, word = pipe
+    word.say(text)
+    assert hearing.listen(10.0, to_the_end=False)
+    assert (hearing.pid, hearing.text) == (0, text)
+
+
+def test_a_daemon_outlives_the_command_that_waited_for_its_word_but_is_not_begun_without_it() -> None:
     reader, writer = daemon._pipe()
     os.close(reader)
-    daemon._Word(writer).say("ready 12")  # no BrokenPipeError
+    word = daemon._Word(writer)
+    with pytest.raises(ServiceError, match="was interrupted"):
+        word.introduce()
+    word.say("ready")  # no BrokenPipeError
 
 
 def test_own_files_are_kept_and_inherited_ones_are_not(tmp_path: Path) -> None:

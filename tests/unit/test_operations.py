@@ -62,6 +62,17 @@ def test_a_late_confirm_does_not_disarm_the_bell_of_a_requeued_task(settings: An
     assert row.ring_at is not None
 
 
+@pytest.mark.parametrize(("publisher", "seconds"), [("thread", 300), ("relay", 0)])
+def test_the_bell_of_a_requeued_task_waits_only_for_a_process_that_sends_its_message(
+    settings: Any, publisher: str, seconds: int
+) -> None:
+    settings.CARROT = {"default_broker": "amqp://host/v", "publisher": publisher, "confirm_timeout": 300}
+    row = failed_row()
+    operations.requeue([row.pk])
+    row.refresh_from_db()
+    assert in_seconds(seconds - 5) < row.ring_at <= in_seconds(seconds)
+
+
 def test_a_second_press_requeues_nothing() -> None:
     row = failed_row()
     operations.requeue([row.pk])

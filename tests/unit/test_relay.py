@@ -79,6 +79,18 @@ def test_a_delayed_task_is_rung_when_its_time_has_come(brokers: Any) -> None:
     assert status_of(later) == Status.WAITING
 
 
+@pytest.mark.parametrize("key", ["confirm_timeout", "reconcile_interval"])
+def test_a_bell_that_the_settings_put_off_for_long_is_no_wrong_clocks(brokers: Any, settings: Any, key: str) -> None:
+    settings.CARROT = settings.CARROT | {key: 500}
+    row, wrong = (
+        new_row(ring_at=in_seconds(seconds), broker=address(f"{HERE}/a")) for seconds in (2 * 500, 2 * 500 + 100)
+    )
+    relay().step()
+    assert [message.uuid for message in brokers(f"{HERE}/a").rung] == [wrong.uuid]
+    row.refresh_from_db()
+    assert row.ring_at > in_seconds(2 * 500 - 60)
+
+
 def test_while_a_broker_is_away_its_rows_are_not_pushed_forward_and_the_others_are_rung(brokers: Any) -> None:
     when = in_seconds(-1)
     row = new_row(ring_at=when, broker=address(f"{HERE}/a"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from carrot.conf import Retention
 from carrot.models import Attempt, MessageLog, Status, WorkerProcess
@@ -50,6 +52,17 @@ def test_a_lot_goes_in_slices_without_a_pause_in_between() -> None:
     assert MessageLog.objects.count() == 1
     assert janitor.step() == PERIOD
     assert MessageLog.objects.count() == 0
+
+
+def test_nothing_large_is_read_of_what_goes() -> None:
+    row = new_row(status=Status.COMPLETED, state_at=in_seconds(-9 * DAY), log="a long text", args=["another"])
+    Attempt.objects.create(message_log=row, number=1)
+    with CaptureQueriesContext(connection) as statements:
+        Janitor(Retention()).step()
+    assert not MessageLog.objects.exists()
+    read = [query["sql"] for query in statements.captured_queries if query["sql"].startswith("SELECT")]
+    assert read
+    assert not [sql for sql in read if '"log"' in sql or '"args"' in sql]
 
 
 def test_the_attempts_of_a_task_go_with_it() -> None:
