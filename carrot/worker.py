@@ -18,6 +18,7 @@ from django.db import Error as DatabaseFailure
 
 import carrot
 from carrot import clock, database, forking, publisher, registry
+from carrot.arguments import clean_text
 from carrot.board import READY, Board, Slot
 from carrot.claimer import Claimer, Lane
 from carrot.conf import CarrotSettings, QueueSettings
@@ -34,6 +35,8 @@ task_logger = logging.getLogger("carrot.tasks")
 
 #: Seconds between two looks of the main thread.
 LOOK = 0.5
+#: Bytes of what a worker tells its operator.
+MAX_NOTICE = 4_096
 #: Seconds a process whose master has died gives its running tasks.
 ORPHAN_GRACE = 5.0
 #: Seconds over the grace in which what was not begun is given back and the last outcomes are written.
@@ -156,7 +159,7 @@ class Worker:
         if self._trouble != seen or seen == self._told:
             return  # told when it is seen twice: every connection has a moment in which it is not there yet
         try:
-            WorkerProcess.objects.filter(pk=self._worker.pk).update(notice=seen)
+            WorkerProcess.objects.filter(pk=self._worker.pk).update(notice=clean_text(seen, MAX_NOTICE))
         except DatabaseFailure:
             database.drop_broken()  # told at the next look
         else:
