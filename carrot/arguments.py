@@ -12,19 +12,34 @@ this JSON decodes to.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from django.db.models import Manager, Model
 from django.db.models.query import QuerySet
 
 from carrot.exceptions import InvalidArguments
-from carrot.not_json import ANY_CURE, MAX_DEPTH, bad_text, depth, error_text, faults, short, to_json, type_name
+from carrot.not_json import (
+    ANY_CURE,
+    MAX_DEPTH,
+    MAX_DIGITS,
+    bad_text,
+    depth,
+    error_text,
+    faults,
+    short,
+    to_json,
+    type_name,
+)
 
 __all__ = ["MARK", "MAX_DEPTH", "clean_text", "decode", "encode_arguments", "encode_output", "to_json"]
 
 #: the key that only a marked result has at its top level, see `encode_output`
 MARK: Final = "__carrot__"
+
+#: Python's limit of digits; 0 is none, as in the first releases of 3.10
+_digits_limit: Callable[[], int] = getattr(sys, "get_int_max_str_digits", int)
 
 #: a smaller limit of a text counts as this, in bytes: the marks themselves need room
 MIN_LIMIT = 512
@@ -109,9 +124,11 @@ def clean_text(text: str, limit: int) -> str:
 
 
 def _storable(text: str, value: object) -> bool:
-    """Whether one look tells that a JSON text can be stored: NUL is always escaped, brackets bound the depth."""
+    """Whether one look tells that a JSON text can be stored, and read by every Python: NUL is always escaped, brackets
+    bound the depth, and where Python has its usual limit for numbers, the encoder has refused longer ones."""
     flat = text.count("[") + text.count("{") <= MAX_DEPTH
-    return "\\u0000" not in text and (flat or depth(value) <= MAX_DEPTH)
+    no_long_number = len(text) <= MAX_DIGITS or 0 < _digits_limit() <= MAX_DIGITS
+    return no_long_number and "\\u0000" not in text and (flat or depth(value) <= MAX_DEPTH)
 
 
 def _gap(size: int) -> str:

@@ -20,6 +20,7 @@ from carrot.conf import CarrotSettings
 from carrot.executor import Executor
 from carrot.models import MessageLog
 from carrot.models.claim import Claim, Held
+from carrot.services import messages_of
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,10 @@ STUCK = 0.2
 MISFIT_DELAY = 5.0
 #: Reasons for that which are remembered, so that each is said once a minute.
 MISFITS = 100
-#: Seconds to wait after the database failed.
+#: Seconds to wait after a failure.
 RETRY = 0.5
+#: Seconds between two log lines about failures that are not the database's.
+REPEAT = 60.0
 #: Seconds a suspect waits for the other tasks of its process to end, doubled with each of so many hand-backs.
 PATIENCE = 1.0
 MAX_HAND_BACKS = 6
@@ -88,6 +91,7 @@ class Claimer(threading.Thread):
         self._ending = False
         self._waiting = False
         self._complain = database.Complaint(logger)
+        self._failure_told_at = -REPEAT
         self._misfits: dict[str, database.Complaint] = {}
         self._solo: deque[tuple[Lane, Claim]] = deque()
         self._solo_since = 0.0
@@ -130,10 +134,20 @@ class Claimer(threading.Thread):
                 except DatabaseFailure as error:
                     # Nothing was acknowledged. Where the fate of a commit is unknown, the audit finds the rows.
                     self._complain("Claiming waits for the database: %s", str(error).strip())
-                    database.drop_broken()
-                    self._audit_at = min(self._audit_at, clock.monotonic() + RETRY * 2)
-                    self._wait(RETRY)
+                    self._recover()
+                except Exception:
+                    # A mistake of ours: the end of this thread would be that of the process, and of the tasks that run
+                    # in it.
+                    if clock.monotonic() - self._failure_told_at >= REPEAT:
+                        self._failure_told_at = clock.monotonic()
+                        logger.exception("Claiming failed; it is tried again, and told once a minute.")
+                    self._recover()
             self._leave()
+
+    def _recover(self) -> None:
+        database.drop_broken()
+        self._audit_at = min(self._audit_at, clock.monotonic() + RETRY * 2)
+        self._wait(RETRY)
 
     def _step(self) -> None:
         if clock.monotonic() >= self._audit_at:
@@ -235,7 +249,7 @@ class Claimer(threading.Thread):
         )
         MessageLog.objects.hand_back([claim for claim in claims if claim.queue in embedded], ring_in=ring_in, note=note)
         if at_once:
-            publisher.ring(row.to_message() for row in rows)
+            publisher.ring(messages_of(rows, self._confirm_timeout))
 
     def _audit(self) -> None:
         """Releases rows that are claimed in this worker's name and are not in its memory: a commit whose answer was

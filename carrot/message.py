@@ -144,6 +144,14 @@ class Message:
 
         return services.publish(self)
 
+    def note_published(self) -> None:
+        """Its row was inserted, in a transaction that may still be rolled back."""
+        object.__setattr__(self, "_published", True)
+
+    def was_published(self) -> bool:
+        """Whether :meth:`note_published` was told so, of this object or one it is a plain copy of."""
+        return "_published" in self.__dict__
+
     def call_text(self) -> str:
         """The call as a line for logs, ``app.tasks.add(1, b=2)``, at most 200 characters.
 

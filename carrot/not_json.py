@@ -24,8 +24,9 @@ from django.db.models.query import QuerySet
 #: levels of lists and dictionaries in one argument; far below what the JSON readers of Python and databases survive
 MAX_DEPTH = 100
 
-# Python refuses to turn longer whole numbers into text and back.
-_DIGITS = 4300
+#: digits of the longest whole number that Python, as it comes, turns into text and back
+MAX_DIGITS = 4300
+_HUGE = 10**MAX_DIGITS
 
 _ENCODER = DjangoJSONEncoder(ensure_ascii=False, allow_nan=False)
 
@@ -100,6 +101,9 @@ def _faults(value: Any, place: str, above: tuple[int, ...]) -> Iterator[tuple[st
     elif isinstance(value, float):
         if not math.isfinite(value):
             yield place, f"is {value}, which JSON does not have: pass None or a text for it"
+    elif isinstance(value, int) and abs(value) >= _HUGE:
+        too_long = f"is a whole number of more than {MAX_DIGITS:,} digits, which Python reads only if told to"
+        yield place, f"{too_long}: pass it as text, and convert it in the task"
     elif value is not None:
         try:
             encoded = to_json(value)
@@ -120,7 +124,7 @@ def _faults_of_dict(value: dict[Any, Any], place: str, above: tuple[int, ...]) -
         elif isinstance(key, float) and not math.isfinite(key):
             yield place, f"has the key {key}, which JSON does not have: use a text for it"
         elif isinstance(key, int):
-            if abs(key) >= 10**_DIGITS:
+            if abs(key) >= _HUGE:
                 yield place, "has a number with thousands of digits as a key: use a shorter text for it"
         elif key is not None and not isinstance(key, float):
             yield place, f"has a key of type {type_name(key)}: keys are text, numbers, booleans or None; use str(key)"

@@ -21,7 +21,7 @@ from carrot.conf import get_queue, get_settings
 from carrot.exceptions import BrokerError
 from carrot.message import Message
 from carrot.models import MessageLog, Origin, Status
-from carrot.services import publish, ring_on_commit
+from carrot.services import messages_of, publish, ring_on_commit
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def requeue(ids: Iterable[int]) -> Result:
                 for name, queue in settings.queues.items()
             },
         )
-        ring_on_commit([row.to_message() for row in rows])
+        ring_on_commit(messages_of(rows, grace or None))
         return {row.pk for row in rows}
 
     return _sliced(ids, some, (Status.FAILED, Status.CANCELLED))
@@ -141,13 +141,21 @@ def requeue_all() -> int:
     """Has every waiting task rung again, and tasks released that no living worker has; how many were rung.
 
     For a broker that lost its messages. A task that runs is never touched, and one whose message is there after all
-    runs once.
+    runs once. In slices, so that no worker waits for long to claim one.
     """
-    waiting = MessageLog.objects.filter(status=Status.PUBLISHED)
     embedded = [name for name, queue in get_settings().queues.items() if queue.host.is_database]
-    rung = waiting.exclude(queue__in=embedded).arm(0.0)
-    orphans = MessageLog.objects.orphans()
-    return rung + MessageLog.objects.release((pk, fence) for pk, fence, _worker in orphans)
+    waiting = MessageLog.objects.filter(status=Status.PUBLISHED).exclude(queue__in=embedded)
+
+    def some(keys: Sequence[int]) -> set[int]:
+        still = MessageLog.objects.lock(keys, (Status.PUBLISHED,))
+        MessageLog.objects.filter(pk__in=still).arm(0.0)
+        return still
+
+    # Their keys are read first: rows that were rung wait as before, and no condition tells them from the others.
+    rung = _sliced(list(waiting.order_by("pk").values_list("pk", flat=True)), some, (Status.PUBLISHED,)).done
+    while orphans := MessageLog.objects.orphans(SLICE):
+        rung += MessageLog.objects.release((pk, fence) for pk, fence, _worker in orphans)
+    return rung
 
 
 def _sliced(ids: Iterable[int], some: Callable[[Sequence[int]], set[int]], statuses: Collection[str]) -> Result:

@@ -60,7 +60,7 @@ class Relay(Loop):
                 broker=host.address,
                 limit=BATCH,
             )
-            broker.ring(messages_of(rows, HOPELESS))
+            broker.ring(messages_of(rows, None if broker.rows_are_messages else HOPELESS))
             rang = rang or bool(rows)
             if rows and not broker.rows_are_messages:
                 broker.flush(self._again / 2)  # no faster than the broker takes them

@@ -15,17 +15,21 @@ from datetime import datetime
 from django.db import transaction
 
 from carrot import clock, database, registry
+from carrot.arguments import clean_text
 from carrot.exceptions import CarrotError
 from carrot.loops import Loop
 from carrot.message import Message
 from carrot.models import ScheduledTask
 from carrot.models.slots import ScheduledTaskQuerySet
+from carrot.not_json import error_text
 from carrot.services import publish_many
 
 logger = logging.getLogger(__name__)
 
 #: Slots taken in one transaction.
 BATCH = 500
+#: Bytes of the reason why a schedule could not be published.
+MAX_PROBLEM = 4_096
 #: Seconds between looks where nothing is due earlier: how soon a change counts.
 LOOK = 0.5
 #: Seconds to wait where everything due is in the hands of others.
@@ -94,7 +98,7 @@ def _take(rows: Sequence[ScheduledTask], now: datetime) -> list[Message]:
             message = row.to_message()
         except Exception as error:
             # Whatever is wrong with one schedule, the others are published.
-            problem = str(error) if isinstance(error, CarrotError) else f"{type(error).__name__}: {error}"
+            problem = clean_text(str(error) if isinstance(error, CarrotError) else error_text(error), MAX_PROBLEM)
             if problem != row.problem:
                 logger.error("The scheduled task “%s” cannot be published: %s", row.task_name, problem)
             row.handle(now, None, problem)

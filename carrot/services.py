@@ -6,6 +6,7 @@ message follows only on commit.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from django.db import IntegrityError, router, transaction
 from carrot import publisher, registry
 from carrot.arguments import decode, encode_arguments
 from carrot.conf import get_queue, get_settings
-from carrot.exceptions import InvalidArguments, UnknownQueue
+from carrot.exceptions import CarrotError, InvalidArguments, UnknownQueue
 from carrot.functions import function_at
 from carrot.message import Message
 from carrot.models import MessageLog, Origin, ScheduledTask, Status
@@ -22,6 +23,8 @@ from carrot.models.insertion import insert
 from carrot.models.slots import MAX_NAME, parse_interval
 from carrot.not_json import bad_text, error_text, short, type_name
 from carrot.signatures import signature_of
+
+logger = logging.getLogger(__name__)
 
 #: Parameters of :func:`create_scheduled_task` that hide parameters of the task of the same name.
 SCHEDULE_PARAMETERS = ("task", "interval", "task_name", "queue", "update")
@@ -107,11 +110,30 @@ def _message(
 
 
 def publish(message: Message) -> MessageLog:
-    """Writes the row of ``message``; rings it on commit. See :func:`publish_message`."""
+    """Writes the row of ``message``; rings it on commit. See :func:`publish_message`.
+
+    Raises ``InvalidArguments`` for a message that has its row already. That leaves the caller's transaction usable,
+    except where the one that was published was a copy of it.
+    """
     row = _row(message)
-    insert([row], router.db_for_write(MessageLog))
+    alias = router.db_for_write(MessageLog)
+    # Asked only of a message that came here before: its transaction may have been rolled back, and it is welcome again.
+    if message.was_published() and MessageLog.objects.using(alias).filter(uuid=message.uuid).exists():
+        raise _published_already(message)
+    try:
+        insert([row], alias)
+    except IntegrityError as error:
+        raise _published_already(message) from error
+    message.note_published()
     ring_on_commit(_due([row], [message]))
     return row
+
+
+def _published_already(message: Message) -> InvalidArguments:
+    return InvalidArguments(
+        f"The message {message.uuid} of {message.task} was published already, and one message is one task. Create "
+        "another one to have the task run once more, or requeue the row of this one if it failed."
+    )
 
 
 def publish_many(messages: Iterable[Message]) -> list[MessageLog]:
@@ -133,6 +155,20 @@ def _row(message: Message) -> MessageLog:
     settings = get_settings()
     grace = settings.confirm_timeout if settings.publisher == "thread" else 0.0
     return MessageLog.from_message(message, broker=host.address, row_is_message=host.is_database, ring_in=grace)
+
+
+def messages_of(rows: Iterable[MessageLog], again_in: float | None) -> list[Message]:
+    """The messages that ring ``rows``. A row that none can be made of, as only a hand can write one, says why, and
+    waits for another look after ``again_in`` seconds. None: the embedded broker, where it needs none to be claimed."""
+    messages = []
+    for row in rows:
+        try:
+            messages.append(row.to_message())
+        except (CarrotError, TypeError, ValueError) as error:
+            if again_in is not None:
+                logger.error("Task %s cannot be published: %s", row.pk, error)
+                MessageLog.objects.undeliverable([row.uuid], f"no message can be made of it: {error}", again_in)
+    return messages
 
 
 def ring_on_commit(messages: Sequence[Message]) -> None:

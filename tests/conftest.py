@@ -15,10 +15,22 @@ from typing import TypeVar
 
 import pytest
 from django.db import connections
+from hypothesis import HealthCheck, settings
 
+from tests.fuzz.strategies import LONG
 from tests.project import ProjectFactory
 from tests.servers import PostgreSQL, RabbitMQ, ServerError
 from tests.servers.places import new_place, remove_place
+
+# Loaded here, as each test takes the profile of the moment in which its module is imported.
+settings.register_profile(
+    "carrot",
+    derandomize=not LONG,
+    deadline=None,
+    # The fixtures are made once for all examples of a test, and do not mind.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("carrot")
 
 Server = TypeVar("Server", RabbitMQ, PostgreSQL)
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.admin.utils import quote
-from django.contrib.admin.views.main import ORDER_VAR, ChangeList
+from django.contrib.admin.views.main import ORDER_VAR, PAGE_VAR, ChangeList
 from django.db.models import Case, F, QuerySet, TextField, When
 from django.db.models.functions import Left, Length
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from carrot.admin import display
+from carrot.admin.filters import StatusFilter
 from carrot.admin.paginator import BoundedPaginator
 from carrot.admin.redaction import Redaction
+from carrot.admin.search import exact_uuid
+from carrot.admin.window import WINDOW, OlderFilter, Window, window
 from carrot.models import Status
 
 if TYPE_CHECKING:
@@ -65,6 +69,12 @@ class MonitorChangeList(ChangeList):
         text: str | SafeString = self.model_admin.empty_message()
         return text
 
+    @property
+    def sort_field(self) -> str:
+        """The column that the list is sorted by; an index serves it."""
+        field: str = self.model_admin.sort_field
+        return field
+
     def in_words(self) -> str:
         """What the list shows: its name, its filters, its search."""
         filters = [text for spec in self.filter_specs for text in getattr(spec, "in_words", list)()]
@@ -88,17 +98,45 @@ class MonitorChangeList(ChangeList):
         for part in self.params.get(ORDER_VAR, "").split("."):
             _none, prefix, index = part.rpartition("-")
             names = self.list_display[int(index) : int(index) + 1] if index.isdecimal() else []
-            if any(self.get_ordering_field(name) == self.model_admin.sort_field for name in names):
+            if any(self.get_ordering_field(name) == self.sort_field for name in names):
                 direction = prefix
-        field = self.model_admin.sort_field
+        field = self.sort_field
         return [f"{direction}{name}" for name in dict.fromkeys((field, "pk"))]
 
 
 class TaskChangeList(MonitorChangeList):
-    """A list of tasks: reads no heavy column, and links to the one page of a task wherever it is listed."""
+    """A list of tasks: reads no heavy column, and links to the one page of a task wherever it is listed.
+
+    What no index finds is looked for in a window of the list.
+    """
+
+    @property
+    def sort_field(self) -> str:
+        """Tasks of one status have an index, whatever list they are in."""
+        return "state_at" if self._asked(StatusFilter.parameter_name) else super().sort_field
+
+    def _asked(self, name: str) -> str:
+        values: list[str] = self.get_filters_params().get(name, [])
+        return values[-1] if values else ""
+
+    def _window(self, request: HttpRequest) -> Window:
+        """What filters and search look through: everything, where there are none that no index serves."""
+        rows, status = self.root_queryset, self._asked(StatusFilter.parameter_name)
+        if status:
+            rows = rows.filter(status=status)
+        asked = {name for name in self.get_filters_params() if self._asked(name)} - {StatusFilter.parameter_name}
+        if exact_uuid(self.query) or not (asked or self.query):
+            return Window(rows=rows)
+        before = self._asked(OlderFilter.parameter_name)
+        return window(rows, self.sort_field, before=before, filters=self.get_filters(request)[0])
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
-        queryset = super().get_queryset(request, exclude_parameters)
+        self.window = self._window(request)
+        everything, self.root_queryset = self.root_queryset, self.window.rows
+        try:
+            queryset = super().get_queryset(request, exclude_parameters)
+        finally:
+            self.root_queryset = everything
         size = Length("args") + Length("kwargs")
         light: QuerySet[Any] = queryset.defer(*HEAVY).annotate(
             arguments_size=size,
@@ -113,9 +151,36 @@ class TaskChangeList(MonitorChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
+        self.notices += self._window_notices()
         redaction = Redaction()  # one for the page: a function that is looked up in vain may take its time
         for task in self.result_list:
             task.redaction = redaction
+
+    def _window_notices(self) -> list[SafeString | str]:
+        if self.window.end is None:
+            return [_("Newer tasks were left out.")] if self.window.moved else []
+        place = self.window.end
+        older = {OlderFilter.parameter_name: place if isinstance(place, int) else place.isoformat()}
+        return [
+            format_html(
+                '{} <a href="{}">{}</a>',
+                self._looked_through(),
+                self.get_query_string(older, remove=[PAGE_VAR]),
+                _("Look through older ones"),
+            )
+        ]
+
+    def _looked_through(self) -> str:
+        text = _("Only the newest %(number)s of these tasks were looked through.")
+        if self.window.moved:
+            text = _("Only %(number)s of these tasks were looked through; newer and older ones were left out.")
+        return text % {"number": display.count(WINDOW)}
+
+    def in_words(self) -> str:
+        text = super().in_words()
+        if self.window.end is None:
+            return f"{text}. {_('Newer tasks were left out.')}" if self.window.moved else text
+        return f"{text}. {self._looked_through()}"
 
     def url_for_result(self, result: Any) -> str:
         return task_url(self.model_admin.admin_site.name, result.pk)

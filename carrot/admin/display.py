@@ -82,9 +82,19 @@ def shortened(text: str, limit: int) -> SafeString | str:
 
 def call(args: list[Any], kwargs: dict[str, Any]) -> str:
     """Arguments as in a call: ``1, "a", b=2``."""
-    parts = [json.dumps(value, ensure_ascii=False) for value in args]
-    parts += [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in kwargs.items()]
+    parts = [as_json(value) for value in args]
+    parts += [f"{_sendable(name)}={as_json(value)}" for name, value in kwargs.items()]
     return ", ".join(parts)
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """JSON for people to read."""
+    return _sendable(json.dumps(value, indent=indent, ensure_ascii=False))
+
+
+def _sendable(text: str) -> str:
+    """Half a character, which JSON may spell and no page can hold, as JSON spells it: ``\\ud800``."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def count(number: int, *, more: bool = False) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
@@ -14,13 +13,15 @@ from pygments.lexers.data import JsonLexer
 from pygments.lexers.python import PythonTracebackLexer
 from pygments.token import STANDARD_TYPES, _TokenType
 
+from carrot.admin import display
+
 #: Characters above which a text is shown without colours: a lexer needs about 2 µs for each.
 MAX_COLOURED = 65_536
 
 
 def json_value(value: Any) -> SafeString:
     """A JSON value, indented."""
-    return _coloured(json.dumps(value, indent=2, ensure_ascii=False), JsonLexer(stripnl=False, ensurenl=False))
+    return _coloured(display.as_json(value, indent=2), JsonLexer(stripnl=False, ensurenl=False))
 
 
 def traceback(text: str) -> SafeString:

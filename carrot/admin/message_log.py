@@ -20,6 +20,7 @@ from carrot.admin.redaction import url_passwords_masked
 from carrot.admin.task_buttons import TaskButtons
 from carrot.admin.task_lists import START, TaskListAdmin, queue_text
 from carrot.admin.task_page import page_of
+from carrot.admin.window import KEY_DIGITS
 from carrot.models import MessageLog, Status, WorkerProcess
 
 
@@ -78,7 +79,7 @@ class MessageLogAdmin(TaskButtons, TaskListAdmin):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """The task with everything its page shows. JSON is read as text: a row changed by hand must not be an error."""
-        if not (object_id.isascii() and object_id.isdecimal()):
+        if not (object_id.isascii() and object_id.isdecimal() and len(object_id) <= KEY_DIGITS):
             return None
         rows = self.get_queryset(request).defer("args", "kwargs", "output").filter(pk=int(object_id))
         return rows.annotate(

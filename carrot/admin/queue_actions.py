@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from carrot import operations
 from carrot.admin import display
-from carrot.admin.access import page_view
+from carrot.admin.access import in_short_transactions, page_view
 from carrot.admin.carrying_out import log_summary
 from carrot.admin.paginator import CAP
 from carrot.admin.permissions import TaskPermissions
@@ -34,10 +34,10 @@ class PurgeForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        names = list(get_settings().queues)
-        choices = [(f"{ONE}{name}", _waiting(name)) for name in names]
-        if len(names) > 1:
-            choices.append((ALL, _("all these queues")))
+        queues = get_settings().queues
+        choices = [(f"{ONE}{name}", _waiting(name)) for name in queues]
+        if len([queue for queue in queues.values() if queue.consumable]) > 1:
+            choices.append((ALL, _("all queues consumed here")))
         field: Any = self.fields["queue"]
         field.choices = choices
 
@@ -56,7 +56,10 @@ class QueueActions(TaskPermissions):
     """The tools of the list of queued tasks."""
 
     def get_urls(self) -> list[URLPattern]:
-        purge, requeue = (page_view(self.admin_site, view) for view in (self.purge_view, self.requeue_pending_view))
+        purge, requeue = (
+            in_short_transactions(page_view(self.admin_site, view))
+            for view in (self.purge_view, self.requeue_pending_view)
+        )
         return [
             path("purge/", purge, name="carrot_queuedtask_purge"),
             path("requeue-pending/", requeue, name="carrot_queuedtask_requeue_pending"),
@@ -81,7 +84,7 @@ class QueueActions(TaskPermissions):
             name = None if chosen == ALL else chosen.removeprefix(ONE)
             number = operations.purge_queue(name)
             text = ngettext("%(number)s waiting task was withdrawn", "%(number)s waiting tasks were withdrawn", number)
-            where = _("from all queues.") if name is None else _("from the queue %s.") % name
+            where = _("from all queues consumed here.") if name is None else _("from the queue %s.") % name
             return self._done(request, f"{text % {'number': display.count(number)}} {where}")
         return self._page(
             request,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, time, timedelta
+from datetime import timezone as fixed
 from typing import Any
 
 from django import forms
@@ -48,6 +49,12 @@ class MomentField(forms.SplitDateTimeField):
         if data_list and data_list[0] and data_list[1] in self.empty_values:
             data_list = [data_list[0], self.missing_time]
         value: datetime | None = super().compress(data_list)
+        try:
+            if value is not None and timezone.is_aware(value):
+                value.astimezone(fixed.utc)
+        except OverflowError:
+            # Databases keep times in UTC, where this one would be before the year 1, or after 9999.
+            raise forms.ValidationError(self.error_messages["invalid_date"], code="invalid_date") from None
         return value
 
 
@@ -89,6 +96,11 @@ class MomentRangeFilter(DateTimeRangeFilter):  # type: ignore[misc]
         if end is not None and not end.microsecond:
             end += timedelta(seconds=1, microseconds=-1)  # the whole second that was typed
         return start, end
+
+    @property
+    def latest(self) -> datetime | None:
+        """The end of a range that has one."""
+        return self._ends(self.form.cleaned_data)[1] if self.used_parameters and not self.problems() else None
 
     def problems(self) -> list[str]:
         """What is wrong with the range, in sentences; the list says them."""

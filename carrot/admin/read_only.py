@@ -19,6 +19,7 @@ from carrot.admin.access import guarded
 from carrot.admin.changelist import MonitorChangeList
 from carrot.admin.filters import parameters_of
 from carrot.admin.paginator import BoundedPaginator
+from carrot.models import MessageLog
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -90,6 +91,11 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+    def may_see_tasks(self, request: HttpRequest) -> bool:
+        """Whether other pages may link to tasks, and tell of them."""
+        tasks = self.admin_site._registry.get(MessageLog)
+        return tasks is not None and tasks.has_view_permission(request)
 
     def _may(self, request: HttpRequest, action: str) -> bool:
         opts = (self.opts.concrete_model or self.model)._meta

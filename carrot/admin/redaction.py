@@ -24,9 +24,15 @@ MASK = "••••••"
 #: Rows whose function may be imported to learn its parameters: Python code named it. Others may be anybody's words.
 TRUSTED_ORIGINS = (Origin.CODE, Origin.SCHEDULE)
 
-# What follows the colon may be a port instead, and the @ belong to the path.
-_URL_PASSWORD = re.compile(r"(://[^/\s:@\"]*:)(?!\d{1,5}(?:[/?#]|$))[^@\s\"]+@")
-_PAIR = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:\s*)("(?:[^"\\]|\\.)*(?:"|$)|[^\s,\[\]{}"]+|[\[{].*)', re.DOTALL)
+# A URL up to the next space or quote; then in it the user, with no colon that a port follows. Two steps, so that the
+# time grows with the length of a text, whatever it holds.
+_URL = re.compile(r"://[^\s\"]+")
+_USER = re.compile(r"://(?!\[)[^/:]*:(?!\d{1,5}(?:[/?#]|$))")
+# An @ that was not encoded may stand in a password; behind a / it belongs to the path.
+_MORE_PASSWORD = re.compile(r"(?:[^/?#@]*@)*")
+_PORT = re.compile(r"\d{1,5}(?:[/?#,]|\W*$)")
+# What follows a URL that may have been cut: the end of the text or of a line, or the mark of the cut.
+_CUT = re.compile(r"$|[\r\n]| …")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +88,6 @@ class Redaction:
         """Positional arguments with the secret ones masked; all of them where the function cannot be found."""
         parameters = self.parameters(task, origin) if values else NO_OPINION
         if parameters is None:
-            if not self._compiled:
-                return Shown(values=self.value(list(values)))
             return Shown(values=[MASK] * len(values), hidden=True)
         return Shown(
             values=[
@@ -95,21 +99,21 @@ class Redaction:
     def keyword(self, task: str, origin: str, values: dict[str, Any]) -> Shown:
         """Keyword arguments with the secret ones masked; all of them where nobody can tell what the function hides."""
         parameters = self.parameters(task, origin) if values else NO_OPINION
-        if parameters is None and self._compiled:
+        if parameters is None:
             return Shown(values=dict.fromkeys(values, MASK), hidden=True)
-        return Shown(values=self.value(values, parameters or NO_OPINION))
+        return Shown(values=self.value(values, parameters))
 
     def hides_positional(self, task: str, origin: str) -> bool:
         """Whether any positional argument of this task is masked by name, or may be."""
         parameters = self.parameters(task, origin)
-        if self.hides_keyword(task, origin) or parameters is None:
-            return self.hides_keyword(task, origin)
+        if parameters is None or parameters.secret:
+            return True
         return any(map(self.is_secret, (*parameters.names, parameters.rest)))
 
     def hides_keyword(self, task: str, origin: str) -> bool:
         """Whether any keyword argument of this task may be masked for another reason than the patterns."""
         parameters = self.parameters(task, origin)
-        return bool(self._compiled) if parameters is None else bool(parameters.secret)
+        return parameters is None or bool(parameters.secret)
 
     def parameters(self, task: str, origin: str) -> Parameters | None:
         """What a function says about its arguments; None where it cannot be found."""
@@ -118,25 +122,33 @@ class Redaction:
             self._found[key] = _parameters(*key)
         return self._found[key]
 
-    def text(self, text: str) -> str:
-        """A text that looks like JSON but cannot be read as such: values of secret keys are masked.
-
-        A list or dictionary as such a value ends the text, because where it ends is not known.
-        """
-
-        def masked(match: re.Match[str]) -> str:
-            key, colon, value = match.groups()
-            if self.is_secret(key):
-                return f'"{key}"{colon}"{MASK}"'
-            # The value may hold further pairs.
-            return f'"{key}"{colon}{_PAIR.sub(masked, value) if value[0] in "[{" else value}'
-
-        return url_passwords_masked(_PAIR.sub(masked, text))
-
 
 def url_passwords_masked(text: str) -> str:
-    """``amqp://user:••••••@host/``"""
-    return _URL_PASSWORD.sub(rf"\1{MASK}@", text) if "://" in text else text
+    """``amqp://user:••••••@host/``, and ``amqp://user:••••••`` where the text was cut in the middle of a password."""
+    return _URL.sub(_password_masked, text) if "://" in text else text
+
+
+def _password_masked(match: re.Match[str]) -> str:
+    url = match.group()
+    shown, end = "", 0
+    for user in _USER.finditer(url):
+        start = user.end()
+        if start <= end:
+            continue  # within a password
+        at = url.find("@", start)
+        if at < 0:
+            if start < len(url) and _cut(match) and not _PORT.match(url, start):
+                return f"{shown}{url[end:start]}{MASK}"
+            break
+        shown += f"{url[end:start]}{MASK}@"
+        more = _MORE_PASSWORD.match(url, at + 1)
+        end = more.end() if more else at + 1
+    return shown + url[end:]
+
+
+def _cut(match: re.Match[str]) -> bool:
+    """Whether the text may have been cut behind this."""
+    return match.group().endswith("…") or _CUT.match(match.string, match.end()) is not None
 
 
 def _parameters(task: str, trusted: bool) -> Parameters | None:

@@ -45,11 +45,6 @@ class ScheduleVerbs(ReadOnlyAdmin):
     def has_run_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self._may(request, "run")
 
-    def may_see_tasks(self, request: HttpRequest) -> bool:
-        """Whether links to tasks lead somewhere."""
-        tasks = self.admin_site._registry.get(MessageLog)
-        return tasks is not None and tasks.has_view_permission(request)
-
     def get_urls(self) -> list[Any]:
         run = page_view(self.admin_site, self.run_view)
         return [path("<path:object_id>/run/", run, name="carrot_scheduledtask_run"), *super().get_urls()]

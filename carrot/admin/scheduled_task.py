@@ -52,13 +52,16 @@ class ScheduleChangeList(MonitorChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         redaction = Redaction()
-        last = [schedule.last_message_id for schedule in self.result_list if schedule.last_message_id]
-        rows = MessageLog.objects.filter(uuid__in=last).values_list("uuid", "pk", "status")
-        found = {uuid: (pk, status) for uuid, pk, status in rows}
+        found = self._last_tasks() if self.model_admin.may_see_tasks(request) else {}
         for schedule in self.result_list:
             schedule.last_task = found.get(schedule.last_message_id)
             schedule.function_missing = is_missing(schedule, redaction)
-            schedule.linked = self.model_admin.may_see_tasks(request)
+
+    def _last_tasks(self) -> dict[Any, tuple[int, str]]:
+        """The tasks that the schedules published last, as far as they are kept: key and status by message id."""
+        ids = [schedule.last_message_id for schedule in self.result_list if schedule.last_message_id]
+        rows = MessageLog.objects.filter(uuid__in=ids).values_list("uuid", "pk", "status")
+        return {uuid: (pk, status) for uuid, pk, status in rows}
 
 
 @admin.register(ScheduledTask)
@@ -125,14 +128,13 @@ class ScheduledTaskAdmin(ScheduleVerbs):
 
     @admin.display(description=gettext_lazy("last run"), ordering="last_run")
     def last(self, schedule: Any) -> SafeString | str:
-        """When it ran, linked to the task that was published, while that is kept."""
+        """When it ran; for those who may see tasks, linked to the one that was published, while that is kept."""
         text = display.moment(schedule.last_run)
         if not getattr(schedule, "last_task", None):
             return text
         pk, status = schedule.last_task
-        if schedule.linked:
-            text = format_html('<a href="{}">{}</a>', task_url(self.admin_site.name, pk), text)
-        return format_html("{}<br>{}", text, display.status(status))
+        url = task_url(self.admin_site.name, pk)
+        return format_html('<a href="{}">{}</a><br>{}', url, text, display.status(status))
 
     @admin.display(description=gettext_lazy("problem"))
     def trouble(self, schedule: ScheduledTask) -> SafeString | str:
@@ -147,9 +149,8 @@ class ScheduledTaskAdmin(ScheduleVerbs):
         """The schedule with what its page shows besides its columns."""
         schedule: Any = super().get_object(request, object_id, from_field)
         if schedule is not None:
-            task = schedule.find_last_message()
+            task = schedule.find_last_message() if self.may_see_tasks(request) else None
             schedule.last_task = (task.pk, task.status) if task else None
-            schedule.linked = self.may_see_tasks(request)
         return schedule
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from django.contrib import admin
+from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -13,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from carrot.admin import display, highlighting
 from carrot.admin.read_only import ReadOnlyAdmin
-from carrot.admin.redaction import Redaction
+from carrot.admin.redaction import MASK, Redaction
 from carrot.models import Origin, StrayMessage
 
 
@@ -36,20 +37,26 @@ class StrayMessageAdmin(ReadOnlyAdmin):
         return display.moment(message.received_at)
 
     @admin.display(description=gettext_lazy("body"))
-    def content(self, message: StrayMessage) -> SafeString:
-        return format_html('<pre class="carrot-block">{}</pre>', _shown(message))
+    def content(self, message: StrayMessage) -> SafeString | str:
+        """Masked. What is no JSON, or only the beginning of some, cannot be masked: its length is told instead."""
+        if not message.body:
+            return _("The message is empty.")
+        try:
+            value = json.loads(message.body)
+        except (ValueError, RecursionError):
+            length = filesizeformat(len(message.body.encode()))
+            return _("Not shown: %s that are not JSON, or only its beginning, and so cannot be masked.") % length
+        return format_html('<pre class="carrot-block">{}</pre>', _masked(value, message))
 
 
-def _shown(message: StrayMessage) -> SafeString | str:
-    """The beginning of the body, masked like the arguments of a task: this may well be one, of somebody else."""
+def _masked(value: Any, message: StrayMessage) -> SafeString:
+    """A body, masked like the arguments of a task: this may well be one, of somebody else."""
     redaction = Redaction()
-    try:
-        value = json.loads(message.body)
-    except (ValueError, RecursionError):
-        return redaction.text(message.body)
-    if isinstance(value, dict):
-        if isinstance(value.get("args"), list):
-            value["args"] = redaction.positional(message.task, Origin.MESSAGE, value["args"]).values
-        if isinstance(value.get("kwargs"), dict):
-            value["kwargs"] = redaction.keyword(message.task, Origin.MESSAGE, value["kwargs"]).values
+    if not isinstance(value, dict):
+        values = value if isinstance(value, list) else [value]
+        return highlighting.json_value(redaction.positional(message.task, Origin.MESSAGE, values).values)
+    for key, kind, masked in (("args", list, redaction.positional), ("kwargs", dict, redaction.keyword)):
+        if key in value:
+            known = isinstance(value[key], kind)
+            value[key] = masked(message.task, Origin.MESSAGE, value[key]).values if known else MASK
     return highlighting.json_value(redaction.value(value))

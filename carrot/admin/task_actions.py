@@ -7,13 +7,14 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from carrot.admin import verbs
+from carrot.admin import display, verbs
+from carrot.admin.access import in_short_transactions
 from carrot.admin.carrying_out import carry_out, report
 from carrot.admin.changelist import task_url
 from carrot.admin.confirmation import Confirmation, opened
@@ -21,12 +22,19 @@ from carrot.admin.paginator import CAP
 from carrot.admin.permissions import TaskPermissions
 from carrot.admin.verbs import Verb
 
+#: Tasks whose keys are read for one request; more than it has time for.
+MOST = 500_000
+
 #: Selected tasks that a confirmation page names.
 NAMED = 20
 
 
 class TaskActions(TaskPermissions):
     """Verbs for the rows of a list; which of them a list offers, its ``actions`` say."""
+
+    def __init__(self, model: type[Model], admin_site: admin.AdminSite) -> None:
+        super().__init__(model, admin_site)
+        setattr(self, "changelist_view", in_short_transactions(self.changelist_view))  # noqa: B010
 
     @admin.action(permissions=["requeue"], description=gettext_lazy("Requeue selected tasks"))
     def requeue(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
@@ -51,9 +59,14 @@ class TaskActions(TaskPermissions):
         confirmed = opened(request.POST.get("question", ""), verb) if request.POST.get("post") else None
         if confirmed is None:
             return self._ask(verb, request, queryset)
-        ids = list(confirmed.bound(tasks))
+        ids = list(confirmed.bound(tasks)[: MOST + 1])
+        cut = len(ids) > MOST
+        if cut:
+            del ids[MOST:]
+            text = _("One request takes %(limit)s tasks at most; the others were left alone.")
+            messages.warning(request, text % {"limit": display.count(MOST)})
         result = carry_out(verb, ids, confirmed.token, request.user, self._in_words(request))
-        if not confirmed.more and len(ids) < confirmed.number:
+        if not (confirmed.more or cut) and len(ids) < confirmed.number:
             result.skipped += Counter({_("changed since you were asked"): confirmed.number - len(ids)})
         report(request, verb, result)
         return None  # back to the list, as it was filtered

@@ -22,6 +22,7 @@ from carrot.admin.filters import PriorityFilter, QueueFilter, TaskFilter, Virtua
 from carrot.admin.ranges import MomentRangeFilter
 from carrot.admin.redaction import Redaction, url_passwords_masked
 from carrot.admin.task_actions import TaskActions
+from carrot.admin.window import OlderFilter
 from carrot.conf import get_settings
 from carrot.models import WorkerProcess
 
@@ -42,6 +43,7 @@ class TaskListAdmin(TaskActions):
         PriorityFilter,
         VirtualHostFilter,
         TaskFilter,
+        OlderFilter,
     )
     list_display_links = ("name",)
     sort_field = "state_at"
@@ -54,26 +56,19 @@ class TaskListAdmin(TaskActions):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """The admin's own search, narrowed: to the newest rows, and to matches in what may be seen."""
+        """The admin's own search, narrowed to matches in what may be seen."""
         if not search_term:
             return queryset, False
         uuid = search.exact_uuid(search_term)
         if uuid is not None:
             found, duplicates = super().get_search_results(request, queryset.filter(uuid=uuid), search_term)
             return found, duplicates
-        window, end = search.newest(queryset, self.sort_field)
-        request._carrot_search_end = end  # type: ignore[attr-defined]
-        found, duplicates = super().get_search_results(request, window, search_term)
+        found, duplicates = super().get_search_results(request, queryset, search_term)
         return search.without_masked_matches(found, search_term, Redaction()), duplicates
 
     def list_notices(self, request: HttpRequest, changelist: MonitorChangeList) -> list[Any]:
         """What somebody who reads the list has to know, in sentences."""
-        if getattr(request, "_carrot_search_end", None) is None:
-            return []
-        return [
-            _("Only the newest %(window)s of these tasks were searched. Set a range of times to search older ones.")
-            % {"window": display.count(search.WINDOW)}
-        ]
+        return []
 
     # -- columns ----------------------------------------------------------------------------------------------------
 

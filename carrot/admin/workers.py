@@ -55,6 +55,10 @@ class WorkerProcessAdmin(ReadOnlyAdmin):
     )
     readonly_fields = ("name", "state", "news", "ending_text", "started", "heartbeat", "ended", "running")
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Without the running tasks, for those who may not see tasks."""
+        return self.fieldsets if self.may_see_tasks(request) else self.fieldsets[:-1]
+
     def empty_message(self) -> Any:
         return format_html("{} <code>{}</code>", _("No worker has reported. Start the service with"), START)
 

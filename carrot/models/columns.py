@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -16,13 +17,34 @@ else:  # at run time Django's fields take no parameters
     _TextField = models.TextField
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unreadable:
+    """Stands for a value whose text is no JSON, as only a hand writes it, or none that this process can decode.
+
+    So one such row does not stand in the way of the others that are read with it. Written back, it is the same text.
+    Whoever takes it for arguments gets the ``ValueError`` of its reading, as late as that.
+    """
+
+    text: str = field(repr=False)  # may hold secrets
+    reason: str
+
+    def __iter__(self) -> NoReturn:
+        raise ValueError(
+            f"What is stored is no JSON that this process can read: {self.reason}. "
+            "Correct the row, or publish the task again with other arguments."
+        )
+
+    keys = __iter__
+
+
 class JSONTextField(_TextField):
     """A JSON value kept as readable text.
 
     Django's own ``JSONField`` escapes non-ASCII text on SQLite and needs a cast on PostgreSQL, so that
     ``kwargs__icontains="Café"`` finds nothing or cannot use the column. Here the column *is* the text
     (``ensure_ascii=False``): every text lookup works alike on every database, on the value as it is read.
-    NULL stands for no value; a JSON ``null`` is the text ``null``.
+    NULL stands for no value; a JSON ``null`` is the text ``null``. A text that is no JSON is read as
+    :class:`Unreadable`.
     """
 
     description = _("JSON as text")
@@ -32,7 +54,12 @@ class JSONTextField(_TextField):
         _pyi_private_get_type: Any
 
     def from_db_value(self, value: str | None, expression: Any, connection: Any) -> Any:
-        return None if value is None else json.loads(value)
+        if value is None:
+            return None
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError) as error:
+            return Unreadable(text=value, reason=str(error))
 
     def to_python(self, value: Any) -> Any:
         return value
@@ -42,6 +69,8 @@ class JSONTextField(_TextField):
         typed."""
         if value is None or hasattr(value, "resolve_expression"):
             return value  # type: ignore[no-any-return]
+        if isinstance(value, Unreadable):
+            return value.text
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
     def value_to_string(self, obj: models.Model) -> Any:

@@ -22,6 +22,7 @@ from django.db import connections, models, router, transaction
 from django.db.models import Case, F, Q, Value, When
 
 from carrot import clock
+from carrot.arguments import clean_text
 from carrot.models.claim import Claim, Outcome
 from carrot.models.returning import update_returning
 
@@ -120,7 +121,7 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
             "tries": F("tries") - 1,
             "hand_backs": F("hand_backs") + 1,
             "ring_at": now + timedelta(seconds=ring_in),
-            "note": note[:255],
+            "note": _note(note),
             "state_at": now,
         }
         rows: list[MessageLog] = []
@@ -140,7 +141,7 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
             "status": "PUBLISHED",
             "worker": None,
             "ring_at": now + timedelta(seconds=ring_in),
-            "note": note[:255],
+            "note": _note(note),
             "state_at": now,
         }
         return sum(self.filter(own, status="IN_PROGRESS").update(**changes) for own in _own(pairs))
@@ -171,6 +172,7 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
                 self.filter(pk__in=list(ids), worker=worker_id, status="IN_PROGRESS").select_for_update().order_by("pk")
             )
             failed = []
+            shown = ("start_time", "log", "exception", "traceback")
             for row in rows:
                 row.crashes += 1
                 row.state_at = now
@@ -182,10 +184,12 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
                     failed.append(row.pk)
                 else:
                     Attempt.of(row, end_time=now, worker=row.worker_name).save(using=alias)
-                    row.status, row.worker, row.ring_at, row.exception = "PUBLISHED", None, now, ""
+                    row.status, row.worker, row.ring_at = "PUBLISHED", None, now
+                    # The attempt is in the history now; what the row shows is the next one, which has not begun.
+                    row.start_time, row.log, row.exception, row.traceback = None, "", "", ""
                 row.save(
                     using=alias,
-                    update_fields=["crashes", "status", "failure_time", "exception", "worker", "ring_at", "state_at"],
+                    update_fields=["crashes", "status", "failure_time", "worker", "ring_at", "state_at", *shown],
                 )
         return failed
 
@@ -240,7 +244,7 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
     def undeliverable(self, uuids: Sequence[UUID], why: str, again_in: float) -> int:
         """The broker would not take these messages; they wait, visibly, and are tried again after ``again_in`` s."""
         ring_at = clock.now() + timedelta(seconds=again_in)
-        return self.filter(uuid__in=uuids, status="PUBLISHED").update(ring_at=ring_at, note=why[:255])
+        return self.filter(uuid__in=uuids, status="PUBLISHED").update(ring_at=ring_at, note=_note(why))
 
     def believed_in(self, queue: str) -> MessageLogQuerySet:
         """Rows whose message is believed to be in ``queue``. Only what is routed into the queue of its own name: where
@@ -298,10 +302,12 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
             final = self.using(alias).lock(ids, ("FAILED", "CANCELLED"))
             rows = list(self.using(alias).filter(pk__in=final, queue__in=list(queues)).order_by("pk"))
             workers = WorkerProcess.objects.using(alias).in_bulk({row.worker_id for row in rows if row.worker_id})
+            # Of a task whose worker died the attempt moved there at once; it may have been withdrawn before the next.
+            moved = set(Attempt.objects.using(alias).filter(message_log__in=rows).values_list("message_log", "number"))
             Attempt.objects.using(alias).bulk_create(
                 Attempt.of(row, end_time=row.failure_time, worker=str(workers.get(row.worker_id, "")))
                 for row in rows
-                if row.tries
+                if row.tries and (row.pk, row.tries) not in moved
             )
             for queue in {row.queue for row in rows}:
                 address, ring_in = queues[queue]
@@ -338,6 +344,11 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
         changed = update_returning(rows, changes, names, skip_locked=skip_locked)
         found = [self.model.from_db(self.db_for_change(), names, values) for values in changed]
         return sorted(found, key=lambda row: row.pk)
+
+
+def _note(text: str) -> str:
+    """The beginning of ``text``, as every database can store it."""
+    return clean_text(text[:255], 4096)[:255]
 
 
 def _own(pairs: Iterable[tuple[int, int]]) -> Iterator[Q]:

@@ -172,6 +172,18 @@ def test_a_row_changed_by_hand_does_not_break_the_list(viewer: Client, make_task
     assert "is not JSON" in text_of(viewer.get(page_url(task)))
 
 
+def test_half_a_character_breaks_neither_list_nor_page(viewer: Client, make_task: MakeTask) -> None:
+    task = make_task(task="tests.admin.samples.greet")
+    with connection.cursor() as cursor:
+        values = [r'["\ud800 and on"]', r'{"\ud801": 1}', task.pk]
+        cursor.execute("UPDATE carrot_messagelog SET args = %s, kwargs = %s WHERE id = %s", values)
+
+    for url in (list_url("completedtask"), page_url(task)):
+        text = text_of(viewer.get(url))
+        assert r"\ud800 and on" in text
+        assert r"\ud801" in text
+
+
 def test_a_queue_or_worker_that_is_gone_is_shown_as_such(viewer: Client, make_task: MakeTask) -> None:
     make_task(status=Status.IN_PROGRESS, queue="long-gone", worker_id=4711)
 

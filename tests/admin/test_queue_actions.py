@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.messages import get_messages
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.test import Client
 
+from carrot.admin import queue_actions
 from carrot.models import MessageLog, Status
 
 from .conftest import LogIn, MakeTask, list_url, text_of
@@ -89,5 +92,46 @@ def test_pending_tasks_are_rung_again(operator: Client, make_task: MakeTask, set
 
     assert said_after(operator.post(PENDING)) == "The message of 1 waiting task is sent again."
     assert MessageLog.objects.get(ring_at__isnull=False).pk != failed.pk
+    MessageLog.objects.filter(status=Status.PUBLISHED).withdraw()
     assert said_after(operator.post(PENDING)) == "No message had to be sent again: nothing waits for one."
     assert LogEntry.objects.count() == 2
+
+
+def test_all_means_the_queues_consumed_here_and_is_told_so(
+    operator: Client, make_task: MakeTask, settings: Any
+) -> None:
+    others = {"name": "others", "consumable": False}
+    settings.CARROT = {**settings.CARROT, "queues": [*settings.CARROT["queues"], others]}
+    for queue in ("default", "mails <b>", "others"):
+        make_task(status=Status.PUBLISHED, queue=queue)
+
+    assert re.search(r'value="all"[^>]*>\s*all queues consumed here<', text_of(operator.get(PURGE)))
+    said = said_after(operator.post(PURGE, {"queue": "all"}))
+    assert said == "2 waiting tasks were withdrawn from all queues consumed here."
+    assert LogEntry.objects.get().change_message == said
+    assert MessageLog.objects.get(status=Status.PUBLISHED).queue == "others"
+    assert said_after(operator.post(PURGE, {"queue": "queue:others"})).startswith("1 waiting task ")
+
+    settings.CARROT = {**settings.CARROT, "queues": [{"name": "default"}, others]}
+    assert 'value="all"' not in text_of(operator.get(PURGE))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_queues_are_worked_on_outside_of_the_transaction_of_a_request(
+    operator: Client, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """What was done stays done, though the request ends badly; the broker cannot undo it either."""
+    settings.CARROT = {"default_broker": "amqp://localhost:1/"}
+    monkeypatch.setitem(connections.settings[DEFAULT_DB_ALIAS], "ATOMIC_REQUESTS", True)
+    operator.raise_request_exception = False
+
+    def fails(*args: Any) -> None:
+        raise ValueError("the end of the request")
+
+    monkeypatch.setattr(queue_actions, "log_summary", fails)
+    task = make_task(status=Status.PUBLISHED)
+    assert operator.post(PENDING).status_code == 500
+    assert MessageLog.objects.get().ring_at is not None
+
+    assert operator.post(PURGE, {"queue": "queue:default"}).status_code == 500
+    assert MessageLog.objects.get(pk=task.pk).status == Status.CANCELLED

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
-from carrot.admin.redaction import MASK, Redaction, url_passwords_masked
+from carrot.admin.redaction import MASK, Redaction, Shown, url_passwords_masked
 from carrot.models import Origin
 
 
@@ -90,8 +91,21 @@ def test_a_row_of_foreign_origin_imports_nothing(monkeypatch: pytest.MonkeyPatch
 
 def test_nothing_is_masked_by_name_where_the_project_wants_it_so(settings: Any) -> None:
     settings.CARROT = {"default_broker": "database://", "redact": []}
+    log_in = ("tests.admin.samples.log_in", Origin.CODE)
 
-    assert Redaction().positional("no.such.f", Origin.CODE, ["a", {"password": 1}]).values == ["a", {"password": 1}]
+    assert Redaction().positional(*log_in, ["a", {"password": 1}]).values == ["a", {"password": 1}]
+    assert Redaction().keyword(*log_in, {"password": "x"}).values == {"password": "x"}
+
+
+def test_a_function_that_is_gone_may_have_masked_what_the_project_does_not(settings: Any) -> None:
+    settings.CARROT = {"default_broker": "database://", "redact": []}
+    gone = ("no.such.f", Origin.CODE)
+    redaction = Redaction()
+
+    assert redaction.positional(*gone, ["4111", 3]) == Shown(values=[MASK, MASK], hidden=True)
+    assert redaction.keyword(*gone, {"card": "4111"}) == Shown(values={"card": MASK}, hidden=True)
+    assert redaction.hides_positional(*gone)
+    assert redaction.hides_keyword(*gone)
 
 
 @pytest.mark.parametrize(
@@ -113,11 +127,51 @@ def test_passwords_in_urls_are_masked(text: str, masked: str) -> None:
 @pytest.mark.parametrize(
     ("text", "masked"),
     [
-        ('{"password": "a, b", "x": 1', f'{{"password": "{MASK}", "x": 1'),
-        ('{"x": {"token": [1, 2', f'{{"x": {{"token": "{MASK}"'),
-        ('{"secret": "cut off', f'{{"secret": "{MASK}"'),
-        ("hello", "hello"),
+        ("cannot reach amqp://shop:hunter2", f"cannot reach amqp://shop:{MASK}"),
+        ("amqp://shop:p/w#1", f"amqp://shop:{MASK}"),
+        ("amqp://shop:12345x", f"amqp://shop:{MASK}"),
+        ("amqp://shop:123456", f"amqp://shop:{MASK}"),
+        ("amqp://shop:hunt\n… [7 bytes cut] …\nand", f"amqp://shop:{MASK}\n… [7 bytes cut] …\nand"),
+        ("amqp://shop:hunt …\nand", f"amqp://shop:{MASK} …\nand"),
+        ("amqp://shop:hunt… and", f"amqp://shop:{MASK} and"),
+        ("a://u:p@h b://u:q", f"a://u:{MASK}@h b://u:{MASK}"),
+        ("a://u:p@h,b://u:q", f"a://u:{MASK}@h,b://u:{MASK}"),
+        ("http://host:8080", "http://host:8080"),
+        ("http://host:8080/a/b", "http://host:8080/a/b"),
+        ("get('http://host:8080').", "get('http://host:8080')."),
+        ("amqp://one:5672,two:5673/site", "amqp://one:5672,two:5673/site"),
+        ("http://[::1]:8000/", "http://[::1]:8000/"),
+        ("amqp://shop:", "amqp://shop:"),
+        ("see http://host:port/ or amqp://guest", "see http://host:port/ or amqp://guest"),
     ],
 )
-def test_secrets_are_masked_in_json_that_was_cut(text: str, masked: str) -> None:
-    assert Redaction().text(text) == masked
+def test_a_password_that_was_cut_off_is_masked(text: str, masked: str) -> None:
+    assert url_passwords_masked(text) == masked
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("smtp://anna@corp.example:hunter2@mail.example", f"smtp://anna@corp.example:{MASK}@mail.example"),
+        ("smtp://anna@corp.example:hunter2", f"smtp://anna@corp.example:{MASK}"),
+        ("amqp://anna:hunt@er2@host/a@b", f"amqp://anna:{MASK}@host/a@b"),
+        ("amqp://anna:a://b@host", f"amqp://anna:{MASK}@host"),
+        ("redis://anna@host:6379/0", "redis://anna@host:6379/0"),
+        ("redis://anna@host:6379", "redis://anna@host:6379"),
+    ],
+)
+def test_an_at_sign_that_was_not_encoded_hides_nothing(text: str, masked: str) -> None:
+    assert url_passwords_masked(text) == masked
+
+
+@pytest.mark.parametrize(
+    "part", ["://", "://a", "://a:", "://a:b", "://a@", "://a:1", ":", "@", "://a:b@", "x:@/", "a@:"]
+)
+@pytest.mark.parametrize("end", ["", "@", " ", '"', "/"])
+def test_long_texts_are_masked_in_no_time(part: str, end: str) -> None:
+    text = "://" + part * (100_000 // len(part)) + end
+
+    start = time.process_time()
+    url_passwords_masked(text)
+
+    assert time.process_time() - start < 1

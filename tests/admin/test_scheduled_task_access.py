@@ -127,6 +127,19 @@ def test_the_button_runs_the_schedule_and_comes_back(log_in: LogIn, base: str) -
     assert LogEntry.objects.get().change_message == "Run now."
 
 
+def test_how_a_schedule_ended_last_is_told_to_those_who_may_see_tasks(log_in: LogIn, base: str) -> None:
+    schedule = make_schedule()
+    task = schedule.publish()
+    MessageLog.objects.filter(pk=task.pk).update(status="FAILED")
+    mark = "carrot-status-failed"
+
+    for url in (base, page(schedule, base=base)):
+        text = text_of(log_in("view_scheduledtask").get(url))
+        assert f"{schedule.last_run:%Y-%m-%d}" in text
+        assert mark not in text
+        assert mark in text_of(log_in("view_scheduledtask", "view_messagelog").get(url))
+
+
 def test_the_button_wants_a_post_with_a_token(log_in: LogIn, base: str) -> None:
     client = log_in("run_scheduledtask")
     schedule = make_schedule()

@@ -15,7 +15,7 @@ from carrot.admin.redaction import Redaction
 from carrot.admin.search import secret_key
 from carrot.models import MessageLog, Origin, Status
 
-from .conftest import MakeTask, list_url, new_task, text_of
+from .conftest import MakeTask, list_url, text_of
 from .test_lists import tasks_in
 
 
@@ -71,22 +71,6 @@ def test_a_message_id_is_looked_up_by_its_index(viewer: Client, make_task: MakeT
     assert not [query["sql"] for query in queries if search._URL_PASSWORD in query["sql"]]
 
 
-def test_search_reads_the_newest_rows_only_and_says_so(
-    viewer: Client, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(search, "WINDOW", 20)
-    old = make_task(args=["needle"])
-    assert found(viewer, "needle") == [old.pk]
-    MessageLog.objects.bulk_create([new_task() for _ in range(25)])
-    new = make_task(args=["needle"])
-
-    for name in ("messagelog", "completedtask"):
-        text = text_of(viewer.get(list_url(name, "?q=needle")))
-        assert tasks_in(text) == [new.pk]
-        assert "Only the newest 20 of these tasks were searched." in text
-        assert "were searched" not in text_of(viewer.get(list_url(name)))
-
-
 # -- what is masked --------------------------------------------------------------------------------------------------
 
 SECRET = "hunter2"
@@ -118,17 +102,38 @@ SECRET = "hunter2"
         {"args": [SECRET], "task": "tests.admin.samples.collect"},
         {"args": [SECRET], "task": "tests.admin.samples.greet", "origin": Origin.MESSAGE},
         {"exception": f"OperationalError: cannot reach postgres://app:{SECRET}@host/db", "status": Status.FAILED},
+        {"exception": f"OperationalError: smtp://anna@corp.example:{SECRET}@mail", "status": Status.FAILED},
+        {"exception": f"{'x' * 275} amqp://shop:{SECRET}{'y' * 30}@host/", "status": Status.FAILED},
+        {"exception": f"cannot reach amqp://shop:{SECRET}", "status": Status.FAILED},
+        {"args": [f"amqp://shop:{SECRET}"]},
+        {"args": [f"amqp://shop:1{SECRET}"]},
+        {"kwargs": {"url": f"amqp://shop:123456,{SECRET}"}},
+        {"kwargs": {"url": f"amqp://shop:/{SECRET}"}},
     ],
 )
 def test_what_is_masked_is_neither_shown_nor_found(viewer: Client, make_task: MakeTask, values: dict[str, Any]) -> None:
     task = make_task(**values)
 
-    assert SECRET not in text_of(viewer.get(list_url("messagelog")))
+    for name in ("messagelog", "failedtask"):
+        assert SECRET not in text_of(viewer.get(list_url(name)))
     assert SECRET not in text_of(viewer.get(f"/admin/carrot/messagelog/{task.pk}/change/"))
     for length in range(2, len(SECRET) + 1):
         assert found(viewer, SECRET[:length]) == [], SECRET[:length]
     assert found(viewer, f"{task.task} {SECRET}") == []
     assert found(viewer, f'"{SECRET}"') == []
+
+
+@pytest.mark.parametrize("origin", [Origin.CODE, Origin.MESSAGE])
+@pytest.mark.parametrize("values", [{"args": [SECRET]}, {"kwargs": {"card": SECRET}}])
+def test_a_function_that_is_gone_hides_its_arguments_whatever_the_project_masks(
+    viewer: Client, make_task: MakeTask, settings: Any, values: dict[str, Any], origin: str
+) -> None:
+    settings.CARROT = {"default_broker": "database://", "redact": []}
+    task = make_task(task="a.module.that.is.gone", origin=origin, **values)
+
+    assert SECRET not in text_of(viewer.get(list_url("messagelog")))
+    assert SECRET not in text_of(viewer.get(f"/admin/carrot/messagelog/{task.pk}/change/"))
+    assert found(viewer, SECRET) == []
 
 
 def test_what_has_nothing_to_hide_is_found_though_its_words_look_secret(viewer: Client, make_task: MakeTask) -> None:

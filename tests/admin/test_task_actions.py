@@ -10,10 +10,11 @@ import pytest
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.messages import get_messages
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.test import Client
 
 from carrot import admin as carrot_admin
-from carrot import clock, models
+from carrot import clock, models, operations
 from carrot.admin import carrying_out, confirmation
 from carrot.admin.ranges import MomentRangeFilter
 from carrot.message import uuid7
@@ -416,3 +417,29 @@ def _admins() -> list[Any]:
         models.DelayedTask,
     )
     return [site.get_model_admin(model) for model in rows]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", ["failedtask", "messagelog"])
+def test_each_slice_is_a_transaction_of_its_own_whatever_the_project_wants_of_requests(
+    operator: Client, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    tasks = [make_task(status=Status.FAILED) for _ in range(3)]
+    asked = ask(operator, name, "requeue", [task.pk for task in tasks])
+    monkeypatch.setitem(connections.settings[DEFAULT_DB_ALIAS], "ATOMIC_REQUESTS", True)
+    monkeypatch.setattr(carrying_out, "LOGGED_EACH", 1)
+    monkeypatch.setattr(carrying_out, "SLICE", 1)
+    requeue, calls = operations.requeue, []
+
+    def fails_at_last(ids: Any) -> operations.Result:
+        calls.append(ids)
+        if len(calls) == 3:
+            raise ValueError("the end of the request")
+        return requeue(ids)
+
+    monkeypatch.setattr(operations, "requeue", fails_at_last)
+    operator.raise_request_exception = False
+
+    assert operator.post(list_url(name), fields_of(asked)).status_code == 500
+    assert statuses() == ["PUBLISHED", "PUBLISHED", "FAILED"]
+    assert LogEntry.objects.get().change_message.startswith("2 tasks were requeued.")

@@ -16,7 +16,7 @@ from carrot.admin.task_page import MAX_ATTEMPTS
 from carrot.arguments import encode_output
 from carrot.models import Attempt, MessageLog, Status, WorkerProcess
 
-from .conftest import LISTS, MakeTask, list_url, page_url, text_of
+from .conftest import LISTS, LogIn, MakeTask, list_url, page_url, text_of
 
 LOG = (
     "2026-11-20T06:50:30.877Z DEBUG shop: the detail\n"
@@ -236,3 +236,11 @@ def test_a_huge_argument_makes_a_page_without_colours(viewer: Client, make_task:
     text = text_of(viewer.get(page_url(make_task(args=["y" * 300_000]))))
 
     assert "y" * 300_000 in text
+
+
+@pytest.mark.parametrize("key", ["9" * 5000, "9" * 20, "9" * 19, "0" * 19, "\u0663"])
+@pytest.mark.parametrize("view", ["change", "delete", "history", "requeue"])
+def test_a_key_that_no_task_can_have_is_not_found(log_in: LogIn, key: str, view: str) -> None:
+    response = log_in(superuser=True).get(f"/admin/carrot/messagelog/{key}/{view}/")
+
+    assert response.status_code in (302, 405)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from carrot import clock, publisher
 from carrot.brokers import Broker
 from carrot.brokers.amqp import settlement
+from carrot.brokers.amqp.broker import AmqpBroker
 from carrot.brokers.amqp.connection import ConnectionThread
+from carrot.brokers.amqp.intake import Intake
 from carrot.conf import get_queue, get_settings
 from carrot.models import MessageLog, Status
 from carrot.relay import Relay
@@ -194,25 +198,40 @@ def test_closed_connections_come_back_and_nothing_is_lost(
     assert broker.healthy()
 
 
-@pytest.mark.parametrize("connection", ["publisher", "subscription"])
+def test_messages_whose_claim_failed_over_anything_come_again(
+    broker: Broker, receiver: Receivers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = receiver()
+    publish_message(ADD, 1, 0)
+    here.subscription.demand(4)
+    assert wait_until(here.subscription.has_work, 10.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Intake, "take", Mock(side_effect=LookupError("a mistake of ours")))
+        with pytest.raises(LookupError):
+            here.subscription.claim(4, here.worker.pk)
+    here.collect(1)
+    assert here.arguments() == [1]
+
+
+@pytest.mark.parametrize("begin", [AmqpBroker.publisher, lambda broker: broker.subscribe(get_queue("default"), print)])
 def test_a_connection_that_is_just_begun_is_not_taken_for_dead(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch, connection: str
+    broker: AmqpBroker, monkeypatch: pytest.MonkeyPatch, begin: Callable[[AmqpBroker], object]
 ) -> None:
     """A worker would be replaced over it, with all that runs in it."""
     seen: list[bool] = []
+    begun: list[ConnectionThread] = []
     start = ConnectionThread.start
 
     def watched(thread: ConnectionThread) -> None:
         seen.append(broker.healthy())
         start(thread)
         seen.append(broker.healthy())
+        begun.append(thread)
 
     monkeypatch.setattr(ConnectionThread, "start", watched)
-    if connection == "publisher":
-        broker.ring([])
-    else:
-        broker.subscribe(get_queue("default"), lambda: None)
+    begin(broker)
     assert seen == [True, True]
+    assert begun[0].wait_connected(10.0)
 
 
 def test_a_memory_alarm_stops_publishing_but_not_consuming_or_acknowledging(

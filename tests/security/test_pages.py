@@ -16,7 +16,7 @@ from django.db.models import TextField, Value
 
 from carrot.admin.filters import parameters_of
 from carrot.admin.forms import ScheduledTaskForm
-from carrot.models import MessageLog, ScheduledTask
+from carrot.models import MessageLog, ScheduledTask, StrayMessage
 from tests.admin.schedules import form_of, make_schedule
 from tests.security import hostile
 from tests.security.addresses import SITES, Route, routes
@@ -36,7 +36,7 @@ CARROT: dict[str, Any] = {
     "default_broker": "database://",
     "queues": [{"name": "default"}, *({"name": hostile.text(name, QUEUE)} for name in NAMEABLE)],
     "task_modules": ["tests.security.hostile_tasks", "tests.security.broken_tasks"],
-    "redact": [],  # nothing is hidden, so that all of it has to be shown
+    "redact": [],  # nothing is hidden, so that all of a function that is found has to be shown
 }
 
 
@@ -127,6 +127,14 @@ def everything_of_a_kind(root: str) -> list[str]:
 def test_what_rows_hold_is_text_on_every_page(root: str, visitor: Visitor, refused: set[str]) -> None:
     for address in everything_of_a_kind(root):
         if not address.endswith("/logout/"):
+            visitor.get(address)
+
+    # Values are shown where their function is found, and bodies that are JSON.
+    MessageLog.objects.update(task="tests.security.hostile_tasks.charge")
+    for message in StrayMessage.objects.all():
+        StrayMessage.objects.filter(pk=message.pk).update(body=json.dumps({"text": message.body}))
+    for model in ("messagelog", "straymessage"):
+        for address in (f"{root}carrot/{model}/", *pages_of(root, model, "change")):
             visitor.get(address)
 
     shown = {marks()[mark] for mark in visitor.seen & set(marks())}

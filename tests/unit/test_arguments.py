@@ -8,8 +8,9 @@ import decimal
 import enum
 import io
 import json
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,41 @@ def test_what_is_not_json_is_refused_with_its_position_and_the_cure(value: Any, 
         assert cure in text
     assert refused(1, value).startswith("Argument 2 ")
     assert refused(later=value).startswith("Argument `later` ")
+
+
+@pytest.fixture
+def digits() -> Iterator[Callable[[int], None]]:
+    """Sets Python's limit for the digits of numbers."""
+    if not hasattr(sys, "set_int_max_str_digits"):
+        pytest.skip("This Python has no limit.")
+    before = sys.get_int_max_str_digits()
+    yield sys.set_int_max_str_digits
+    sys.set_int_max_str_digits(before)
+
+
+@pytest.mark.parametrize("limit", [0, 640, 4300, 10_000])
+def test_a_number_that_a_worker_may_not_read_is_refused_whatever_the_limit_is_here(
+    digits: Callable[[int], None], limit: int
+) -> None:
+    digits(limit)
+    for value in (10**4300, -(10**5000), [{"a": 10**4300}]):
+        assert "pass it as text" in refused(1, value)
+        assert "pass it as text" in refused(later=value)
+    encode_arguments((10**600, "9" * 5000, [1] * 1000), {}, LIMIT)
+
+
+def test_the_longest_number_that_a_worker_reads_is_taken(digits: Callable[[int], None]) -> None:
+    digits(0)
+    args, _kwargs = encode_arguments((10**4300 - 1, 1 - 10**4300), {}, LIMIT)
+    digits(4300)
+    assert decode(args) == [10**4300 - 1, 1 - 10**4300]
+
+
+def test_a_result_that_is_a_number_too_long_to_be_read_is_kept_as_text(digits: Callable[[int], None]) -> None:
+    digits(0)
+    text = encode_output(10**5000, LIMIT)
+    digits(4300)
+    assert decode(text)[MARK] == "repr"
 
 
 def test_an_open_file_is_refused_with_the_cure(tmp_path: Path) -> None:

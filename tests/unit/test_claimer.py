@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from carrot import claimer as module
 from carrot.models import MessageLog, Status
@@ -255,6 +255,65 @@ def test_a_database_that_fails_ends_nothing(shops: Any, monkeypatch: pytest.Monk
     publish_message(ADD, 1, 2)
     shop.claimer.start()
     assert shop.outcomes.get(timeout=TIMEOUT).output == "3"
+
+
+@pytest.mark.parametrize("column", ["args", "kwargs"])
+@pytest.mark.parametrize("text", ["no JSON", f"[{'9' * 5000}]"])
+def test_a_row_that_is_no_json_is_failed_and_its_neighbours_run(shops: Any, column: str, text: str) -> None:
+    bad, good = new_row(), new_row()
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE carrot_messagelog SET {column} = %s WHERE id = %s", [text, bad.pk])
+    shop = shops(2, patience=60.0)
+    shop.claimer.start()
+    outcomes = {outcome.claim.id: outcome for outcome in (shop.outcomes.get(timeout=TIMEOUT) for _ in range(2))}
+    assert outcomes[good.pk].output == "3"
+    assert outcomes[bad.pk].status == "FAILED"
+    assert outcomes[bad.pk].exception.startswith("ValueError: What is stored is no JSON that this process can read: ")
+
+
+def test_a_row_that_is_no_json_and_was_not_begun_is_handed_back_with_the_others(
+    shops: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rung: list[Any] = []
+    monkeypatch.setattr("carrot.publisher.ring", rung.extend)
+    shop = shops()
+    monkeypatch.setattr(shop.lane.broker, "rows_are_messages", False)
+    rows = [new_row(), new_row()]
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE carrot_messagelog SET args = 'no JSON' WHERE id = %s", [rows[0].pk])
+    claims = [claim_of(row, shop.worker) for row in rows]
+    shop.claimer._hand_back(claims, 0.0)
+    assert [message.uuid for message in rung] == [rows[1].uuid]
+    assert [status_of(row) for row in rows] == [Status.PUBLISHED, Status.PUBLISHED]
+    assert "no JSON" in rows[0].note
+    assert rows[0].ring_at is not None
+
+
+def _fails_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = {"left": 2}
+    claim_next = MessageLogQuerySet.claim_next
+
+    def fail(self: Any, *args: Any) -> list[Claim]:
+        if failures["left"]:
+            failures["left"] -= 1
+            raise LookupError("a mistake of ours")
+        return claim_next(self, *args)
+
+    monkeypatch.setattr(module, "RETRY", 0.02)
+    monkeypatch.setattr(MessageLogQuerySet, "claim_next", fail)
+
+
+def test_a_mistake_of_ours_ends_nothing_and_is_told_once_a_minute(
+    shops: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _fails_twice(monkeypatch)
+    shop = shops()
+    publish_message(ADD, 1, 2)
+    shop.claimer.start()
+    assert shop.outcomes.get(timeout=TIMEOUT).output == "3"
+    (told,) = [record for record in caplog.records if "Claiming failed" in record.getMessage()]
+    assert told.levelname == "ERROR"
+    assert "LookupError: a mistake of ours" in caplog.text
 
 
 # -- the audit --------------------------------------------------------------------------------------------------------

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from carrot import operations, publisher
 from carrot.brokers.database import DatabaseBroker
 from carrot.conf import QueueSettings
 from carrot.models import Attempt, MessageLog, Origin, Status
 from carrot.models.claim import Claim
+from carrot.models.transitions import MessageLogQuerySet
 from tests.rows import claim_of, in_seconds, new_row, new_worker, outcome_of, status_of
 
 pytestmark = pytest.mark.django_db
@@ -71,6 +72,16 @@ def test_the_bell_of_a_requeued_task_waits_only_for_a_process_that_sends_its_mes
     operations.requeue([row.pk])
     row.refresh_from_db()
     assert in_seconds(seconds - 5) < row.ring_at <= in_seconds(seconds)
+
+
+def test_a_task_whose_arguments_cannot_be_read_is_requeued_like_its_neighbours(settings: Any) -> None:
+    settings.CARROT = {"default_broker": "amqp://host/v", "publisher": "thread"}
+    bad, good = failed_row(), failed_row()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE carrot_messagelog SET args = 'no JSON' WHERE id = %s", [bad.pk])
+    assert operations.requeue([bad.pk, good.pk]).done == 2
+    bad.refresh_from_db()
+    assert "no JSON" in bad.note
 
 
 def test_a_second_press_requeues_nothing() -> None:
@@ -199,3 +210,21 @@ def test_requeue_all_rings_what_waits_and_releases_orphans_but_no_live_task(sett
     assert [status_of(row) for row in (waiting, orphan, running)] == ["PUBLISHED", "PUBLISHED", "IN_PROGRESS"]
     assert waiting.ring_at is not None
     assert orphan.ring_at is not None
+
+
+def test_requeue_all_rings_and_releases_thousands_in_slices(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.CARROT = {"default_broker": "amqp://localhost:1/"}
+    monkeypatch.setattr(operations, "SLICE", 2)
+    waiting = [new_row() for _ in range(5)]
+    dead = new_worker(alive=False)
+    orphans = [new_row(status="IN_PROGRESS", worker=dead) for _ in range(5)]
+    look = MessageLogQuerySet.orphans
+    monkeypatch.setattr(MessageLogQuerySet, "orphans", lambda rows, *_limit: look(rows, 2))
+    armed: list[int] = []
+    arm = MessageLogQuerySet.arm
+    monkeypatch.setattr(MessageLogQuerySet, "arm", lambda rows, *args: armed.append(done := arm(rows, *args)) or done)
+    assert operations.requeue_all() == 10
+    assert armed == [2, 2, 1]
+    for row in (*waiting, *orphans):
+        assert status_of(row) == Status.PUBLISHED
+        assert row.ring_at is not None

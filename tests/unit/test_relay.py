@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from carrot import clock, publisher
 from carrot.brokers.database import DatabaseBroker
@@ -14,7 +15,7 @@ from carrot.message import Message
 from carrot.models import MessageLog, Status
 from carrot.relay import LOOK, Relay
 from carrot.virtual_host import VirtualHost
-from tests.rows import in_seconds, new_row, status_of
+from tests.rows import in_seconds, new_row, new_worker, status_of
 
 pytestmark = pytest.mark.django_db
 HERE, THERE = "amqp://here", "amqp://there"
@@ -144,6 +145,20 @@ def test_it_goes_on_without_a_pause_while_there_is_work(brokers: Any, monkeypatc
     assert here.step() > 0.0
 
 
+def test_a_row_that_is_no_json_says_why_it_waits_and_the_others_are_rung(brokers: Any) -> None:
+    bad, good = (new_row(ring_at=in_seconds(when), broker=address(f"{HERE}/a")) for when in (-2, -1))
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE carrot_messagelog SET kwargs = 'no JSON' WHERE id = %s", [bad.pk])
+    here = relay()
+    here.step()
+    assert [message.uuid for message in brokers(f"{HERE}/a").rung] == [good.uuid]
+    assert status_of(bad) == Status.PUBLISHED
+    assert bad.note.startswith("no message can be made of it: What is stored is no JSON")
+    assert bad.ring_at is not None
+    assert bad.ring_at > in_seconds(60)
+    assert here.step() == LOOK
+
+
 @pytest.mark.usefixtures("brokers")
 def test_a_row_of_the_embedded_broker_needs_no_further_bell(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.CARROT = {"default_broker": "database://"}
@@ -153,3 +168,16 @@ def test_a_row_of_the_embedded_broker_needs_no_further_bell(settings: Any, monke
     assert status_of(row) == Status.PUBLISHED
     assert row.ring_at is None
     assert MessageLog.objects.claim_next("default", 1, 0) == []  # no such worker
+
+
+@pytest.mark.usefixtures("brokers")
+def test_a_row_of_the_embedded_broker_that_is_no_json_can_be_claimed(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CARROT = {"default_broker": "database://"}
+    monkeypatch.setattr(Bells, "rows_are_messages", True)
+    row = new_row(status=Status.WAITING, ring_at=in_seconds(-1))
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE carrot_messagelog SET args = 'no JSON' WHERE id = %s", [row.pk])
+    relay().step()
+    assert [claim.id for claim in MessageLog.objects.claim_next("default", 1, new_worker().pk)] == [row.pk]

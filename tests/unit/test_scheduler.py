@@ -16,7 +16,8 @@ import pytest
 from django.db import DatabaseError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
-from carrot import clock
+from carrot import clock, registry
+from carrot.exceptions import TaskImportError
 from carrot.models import MessageLog, ScheduledTask
 from carrot.scheduler import LOOK, TAKEN, Scheduler
 from carrot.services import publish_many
@@ -370,6 +371,42 @@ def test_a_schedule_that_cannot_be_published_says_why_and_stops_nobody(
     assert len(lines) == 1
     assert lines[0].levelname == "ERROR"
     assert text in lines[0].getMessage()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, TaskImportError])
+def test_a_problem_is_told_whatever_its_text_holds(
+    moved: MovedClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: type[Exception]
+) -> None:
+    validate = registry.validate_task
+
+    def fail(task: Any) -> str:
+        if task == ADD:
+            raise error("cannot read caf\udce9\0.ini")
+        return validate(task)
+
+    bad = schedule("bad", task=ADD)
+    schedule("good")
+    monkeypatch.setattr(registry, "validate_task", fail)
+    loop = Scheduler()
+    for _ in range(2):
+        moved.forward(5)
+        run(loop)
+    assert MessageLog.objects.count() == 2
+    bad.refresh_from_db()
+    assert bad.problem.endswith(r"cannot read caf\udce9\x00.ini")
+    assert caplog.text.count("cannot be published") == 1
+
+
+def test_a_schedule_that_is_no_json_says_why_and_stops_nobody(moved: MovedClock) -> None:
+    bad = schedule("bad")
+    schedule("good")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE carrot_scheduledtask SET kwargs = 'no JSON' WHERE id = %s", [bad.pk])
+    moved.forward(5)
+    run(Scheduler())
+    assert MessageLog.objects.count() == 1
+    bad.refresh_from_db()
+    assert "no JSON that this process can read" in bad.problem
 
 
 def test_a_problem_that_is_mended_is_forgotten(moved: MovedClock) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import datetime
 import decimal
 import threading
@@ -96,6 +98,39 @@ def test_one_publish_is_one_statement(django_assert_num_queries: Any) -> None:
     publish_message(ADD, 1, 2)
     with django_assert_num_queries(1):
         publish_message(ADD, 1, 2)
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("rung")
+@pytest.mark.parametrize("again", [lambda message: message, copy.copy])
+def test_a_message_that_was_published_is_refused_and_the_callers_transaction_goes_on(again: Any) -> None:
+    message = create_message(ADD, None, task_args=(1, 2))
+    with transaction.atomic():
+        message.publish()
+        with pytest.raises(InvalidArguments, match=r"was published already.*Create another one"):
+            again(message).publish()
+        publish_message(ADD, 3, 4)
+    assert MessageLog.objects.count() == 2
+
+
+@committing
+@pytest.mark.usefixtures("rung")
+def test_another_object_with_the_id_of_a_published_message_is_refused() -> None:
+    message = create_message(ADD, None, task_args=(1, 2))
+    message.publish()
+    with pytest.raises(InvalidArguments, match="was published already"):
+        dataclasses.replace(message).publish()
+    assert MessageLog.objects.count() == 1
+
+
+@committing
+@pytest.mark.usefixtures("rung")
+def test_a_message_whose_publishing_was_rolled_back_can_be_published() -> None:
+    message = create_message(ADD, None, task_args=(1, 2))
+    with pytest.raises(LookupError), transaction.atomic():
+        message.publish()
+        raise LookupError
+    assert message.publish().uuid == message.uuid
 
 
 # -- transactions -----------------------------------------------------------------------------------------------------

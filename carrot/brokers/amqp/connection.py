@@ -172,7 +172,6 @@ class ConnectionThread(threading.Thread):
         #: When the loop was last seen running, by the monotonic clock.
         self.ticked_at = clock.monotonic()
         self._loop = IOLoop()
-        self._opening: JoinedConnection | None = None
         self._connection: JoinedConnection | None = None
         self._candidates: list[pika.ConnectionParameters] = []
         self._delay = FIRST_DELAY
@@ -239,7 +238,7 @@ class ConnectionThread(threading.Thread):
         try:
             if not self._candidates:
                 self._candidates = parameters(self.host, self.purpose)
-            self._opening = JoinedConnection(
+            JoinedConnection(
                 self._candidates.pop(),
                 on_open_callback=self._on_open,
                 on_open_error_callback=self._on_open_error,
@@ -255,7 +254,7 @@ class ConnectionThread(threading.Thread):
         if self.error not in ("", "not connected yet"):
             logger.warning("Connected to %s again (%s).", self.host, self.purpose)
         self._connection, self.error, self._delay = connection, "", FIRST_DELAY
-        self._opening, self._candidates = None, []
+        self._candidates = []
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
         self._connected.set()
@@ -284,7 +283,6 @@ class ConnectionThread(threading.Thread):
         self._gone(explain(error))
 
     def _gone(self, why: str) -> None:
-        self._opening = None
         if self._stopping:
             self._loop.stop()
             return
@@ -299,8 +297,8 @@ class ConnectionThread(threading.Thread):
 
     def _begin_stop(self) -> None:
         self._stopping = True
-        connection = self._connection or self._opening
+        connection = self._connection
         if connection is None or connection.is_closed:
-            self._loop.stop()
+            self._loop.stop()  # also amid its opening, which pika cannot abort at every moment
         elif not connection.is_closing:
             connection.drop() if self.blocked else connection.close()

@@ -13,8 +13,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from django.db import Error as DatabaseFailure
-
 from carrot import clock
 from carrot.brokers.amqp.connection import ConnectionThread, JoinedConnection, explain
 from carrot.brokers.amqp.intake import Delivery, Intake
@@ -79,7 +77,7 @@ class AmqpSubscription(Subscription):
         batch = [delivery for delivery in batch if delivery.epoch == epoch]
         try:
             taken = self._intake.take(batch, worker_id)
-        except DatabaseFailure:
+        except Exception:  # whatever it was, the messages must not stay in our hands
             self._not_before = clock.monotonic() + RETRY
             self._hand_back(epoch, last)
             raise

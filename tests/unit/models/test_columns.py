@@ -14,13 +14,34 @@ from django.test.utils import CaptureQueriesContext
 
 from carrot import clock
 from carrot.models import MessageLog
-from carrot.models.columns import JSONTextField, PartialIndex
+from carrot.models.columns import JSONTextField, PartialIndex, Unreadable
 from tests.marks import committing
 from tests.rows import claim_of, new_row, new_worker, outcome_of
 
 pytestmark = pytest.mark.django_db
 
 VALUES = [[], {}, ["Café 🥕"], {"a": {"b": [1, 2.5, None, True]}}, "text", 0, ['back\\slash "quoted" it\'s %s']]
+
+
+@pytest.mark.parametrize("text", ["no JSON", "", "[1", f"[{'9' * 5000}]", "[" * 100_000])
+def test_what_is_no_json_does_not_keep_the_row_from_being_read_and_stays_as_it_is(text: str) -> None:
+    row = new_row()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE carrot_messagelog SET args = %s", [text])
+    row.refresh_from_db()
+    assert isinstance(row.args, Unreadable)
+    assert row.args.reason
+    assert text[:7] not in repr(row.args) or not text  # it may hold secrets
+    row.save()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT args FROM carrot_messagelog")
+        assert cursor.fetchone() == (text,)
+    with pytest.raises(ValueError, match="no JSON that this process can read"):
+        print(*row.args)
+    with pytest.raises(ValueError, match="no JSON that this process can read"):
+        dict(**row.args)
+    with pytest.raises(ValueError, match="no JSON that this process can read"):
+        row.to_message()
 
 
 @pytest.mark.parametrize("value", VALUES)

@@ -202,6 +202,31 @@ def test_a_task_that_took_its_worker_with_it_three_times_is_failed() -> None:
     assert Attempt.objects.filter(message_log=row).count() == 2
 
 
+def test_what_a_lost_attempt_showed_is_in_the_history_and_not_in_the_next_one() -> None:
+    row, worker = new_row(), new_worker()
+    assert MessageLog.objects.write_progress(claim_of(row, worker), 5.0, "a log")
+    MessageLog.objects.blame([row.pk], worker.pk, "it was killed")
+    row.refresh_from_db()
+    assert (row.start_time, row.log, row.exception, row.traceback) == (None, "", "", "")
+    MessageLog.objects.filter(pk=row.pk).withdraw()
+    MessageLog.objects.requeue([row.pk], {"default": ("database://", 0.0)})
+    (attempt,) = Attempt.objects.filter(message_log=row)
+    assert (attempt.number, attempt.log, attempt.start_time is None) == (1, "a log", False)
+
+
+@pytest.mark.parametrize("text", ["cannot read caf\udce9.ini", "a\0b", "é" * 400, "\0" * 400])
+def test_a_note_is_kept_whatever_it_holds(text: str) -> None:
+    back, released, waiting = new_row(), new_row(), new_row()
+    MessageLog.objects.hand_back([claim_of(back)], note=text)
+    claim = claim_of(released)
+    MessageLog.objects.release([(claim.id, claim.fence)], note=text)
+    MessageLog.objects.undeliverable([waiting.uuid], text, 5.0)
+    for row in (back, released, waiting):
+        row.refresh_from_db()
+        assert row.note[:2] in text.replace("\0", "\\x00")
+        assert len(row.note) <= 255
+
+
 def test_a_worker_is_blamed_on_its_own_running_tasks_only() -> None:
     dead, other = new_worker(), new_worker()
     done, theirs, waiting = new_row(), new_row(), new_row()
