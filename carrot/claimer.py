@@ -147,7 +147,8 @@ class Claimer(threading.Thread):
     def _recover(self) -> None:
         database.drop_broken()
         self._audit_at = min(self._audit_at, clock.monotonic() + RETRY * 2)
-        self._wait(RETRY)
+        self._wake.wait(RETRY)  # whatever there is to claim: only a stop ends it
+        self._wake.clear()
 
     def _step(self) -> None:
         if clock.monotonic() >= self._audit_at:

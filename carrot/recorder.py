@@ -50,6 +50,7 @@ class Recorder(threading.Thread):
         self._look = look
         self._outcomes: SimpleQueue[Outcome | None] = SimpleQueue()
         self._complain = database.Complaint(logger)
+        self._complain_of_logs = database.Complaint(logger)
         self._shown: dict[tuple[int, int], int] = {}
         self._snapshots: bool | None = None
         self._looked_at = clock.monotonic()
@@ -146,19 +147,21 @@ class Recorder(threading.Thread):
         """Writes the logs of tasks that run for longer than a second and have logged anything since the last look."""
         shown: dict[tuple[int, int], int] = {}
         for context in self._running():
-            if context is None or clock.monotonic() - context.started_at < LONG or self._must_not_touch(context):
+            if context is None or clock.monotonic() - context.started_at < LONG:
                 continue
             key = (context.claim.id, context.claim.fence)
             version = context.log.version
             if self._shown.get(key) != version:
                 took = clock.monotonic() - context.started_at
                 try:
-                    MessageLog.objects.write_progress(context.claim, took, context.log.text())
+                    if not self._must_not_touch(context):
+                        MessageLog.objects.write_progress(context.claim, took, context.log.text())
                 except DatabaseFailure as error:
-                    logger.warning("The log of a running task waits for the database: %s", str(error).strip())
+                    self._complain_of_logs("The log of a running task waits for the database: %s", str(error).strip())
                     database.drop_broken()
                     return
             shown[key] = version
+        self._complain_of_logs.over()
         self._shown = shown
 
     def _must_not_touch(self, context: TaskContext) -> bool:
@@ -166,9 +169,5 @@ class Recorder(threading.Thread):
         if not context.atomic:
             return False
         if self._snapshots is None:
-            try:
-                self._snapshots = database.keeps_snapshots()
-            except DatabaseFailure:
-                database.drop_broken()
-                return True  # asked again at the next look
+            self._snapshots = database.keeps_snapshots()
         return self._snapshots

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -301,6 +302,20 @@ def _fails_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module, "RETRY", 0.02)
     monkeypatch.setattr(MessageLogQuerySet, "claim_next", fail)
+
+
+def test_while_the_database_is_away_it_is_tried_every_now_and_then(shops: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[float] = []
+
+    def fail(*_: object) -> list[Claim]:
+        tries.append(time.monotonic())
+        raise OperationalError("away")
+
+    monkeypatch.setattr(module, "RETRY", 0.05)
+    monkeypatch.setattr(MessageLogQuerySet, "claim_next", fail)
+    shops().claimer.start()
+    assert wait_until(lambda: len(tries) >= 10, TIMEOUT)
+    assert tries[9] - tries[0] >= 9 * 0.05
 
 
 def test_a_mistake_of_ours_ends_nothing_and_is_told_once_a_minute(
