@@ -20,7 +20,7 @@ HOUR, DAY = 3600.0, 86_400.0
 BACK, AHEAD = [-HOUR, -DAY], [HOUR, DAY]
 #: Seconds of the lease in the short form: it has to end in a test, and no busy machine lets a process stand still so
 #: long; and between two looks of a reaper, at most.
-LEASE = 6.0
+LEASE = 5.0
 REAPER_LOOK = 1.0
 
 
@@ -36,7 +36,10 @@ def test_a_service_whose_clock_is_set_goes_on_and_so_do_the_schedules(
         before = [worker_pids(site, service) for service in load.services]
         # The other service keeps the time while the clock of this one is behind; ahead, it is the first at every slot.
         for offset in [*form.random.sample(BACK, form.times(1, 2)), *form.random.sample(AHEAD, form.times(1, 2))]:
-            set_for_longer_than_a_lease(load, "service 1", offset)
+            scenario.fault()
+            load.clocks["service 1"].shift(offset)
+            outlast_a_lease(form)
+            load.work_goes_on(20)
             schedules.go_on(2)
             load.clocks["service 1"].shift(0.0)
             load.work_goes_on(20)
@@ -61,7 +64,9 @@ def test_tasks_published_by_a_clock_that_is_wrong_run_at_once(
     site = project(database=database, broker=broker, **settings(form))
     with Workload(site, form, scenario, clocks=True) as load:
         for offset in form.random.sample([*BACK, *AHEAD], form.times(1, 4)):
-            set_for_longer_than_a_lease(load, "producers", offset)
+            scenario.fault()
+            load.clocks["producers"].shift(offset)
+            load.work_goes_on(100)
         load.kill_producer(0)  # wherever the last one has left the clock
         load.finish()
     balance = load.check()
@@ -105,14 +110,6 @@ def settings(form: Form) -> dict[str, Any]:
 def outlast_a_lease(form: Form) -> None:
     """The fault itself."""
     time.sleep(settings(form)["lease"] + 2 * REAPER_LOOK)
-
-
-def set_for_longer_than_a_lease(load: Workload, whose: str, offset: float) -> None:
-    if load.scenario is not None:
-        load.scenario.fault()
-    load.clocks[whose].shift(offset)
-    outlast_a_lease(load.form)
-    load.work_goes_on(20)
 
 
 def tried_again(load: Workload) -> list[dict[str, object]]:

@@ -22,7 +22,7 @@ NOTE = "tests.faults.fault_tasks.note"
 CLAIMED = 3.0
 #: Seconds of the lease in the short form: it has to end in a test, and no busy machine lets a process stand still so
 #: long. Seconds after its end in which it is noticed, and more.
-LEASE, NOTICED = 6.0, 3.0
+LEASE, NOTICED = 6.0, 2.0
 
 
 def check_nobody_was_replaced(services: list[Service], children: list[set[int]]) -> None:

@@ -25,7 +25,7 @@ def test_five_services_some_of_them_killed_take_every_slot_once(
     site.env[VARIABLE] = str(death)
     with Workload(site, form, scenario, services=5, processes=1, threads=2, rate=form.rate / 2) as load:
         schedules = Schedules(site, load.journal, 50)
-        for _ in range(form.times(3, 20)):
+        for _ in range(form.times(2, 20)):
             schedules.go_on(1)
             death.touch()  # of the next scheduler that has inserted tasks and not committed them
             site.wait_until(lambda: not death.exists(), message="a scheduler was killed before its COMMIT")
