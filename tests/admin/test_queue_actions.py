@@ -116,6 +116,7 @@ def test_all_means_the_queues_consumed_here_and_is_told_so(
     assert 'value="all"' not in text_of(operator.get(PURGE))
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_queues_are_worked_on_outside_of_the_transaction_of_a_request(
     operator: Client, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, settings: Any

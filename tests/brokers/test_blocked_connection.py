@@ -97,6 +97,7 @@ def test_what_was_published_meanwhile_is_sent_when_the_alarm_is_over(
     assert here.arguments() == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_what_could_not_be_sent_for_some_seconds_is_left_to_the_relay(
     broker: Broker, receiver: Receivers, rabbitmq: RabbitMQ
 ) -> None:
@@ -112,6 +113,7 @@ def test_what_could_not_be_sent_for_some_seconds_is_left_to_the_relay(
     assert (row.status, row.ring_at is None) == (Status.PUBLISHED, False)
 
 
+@pytest.mark.slow
 def test_a_blocked_connection_stays_while_its_heartbeats_come(
     broker: Broker, rabbitmq: RabbitMQ, caplog: pytest.LogCaptureFixture
 ) -> None:
