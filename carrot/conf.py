@@ -212,7 +212,8 @@ class CarrotSettings:
         ),
         id="carrot.E022",
         default=("API", "AUTH", "TOKEN", "KEY", "SECRET", "PASS", "SIGNATURE"),
-        help="Arguments with a name that one of these is found in, whatever the case, are masked in the monitor.",
+        help="Arguments with a name that one of these is found in, whatever the case, are masked in the monitor. "
+        "Of functions that are not found all are, whatever this says.",
     )
     max_priority: int = key(
         number(1, 255, whole=True),

@@ -62,7 +62,8 @@ def _many(verb: Verb, ids: Sequence[int], token: UUID, user: Any, where: str) ->
     try:
         for start in range(0, len(ids), SLICE):
             if clock.monotonic() > end:
-                reason = _("not reached in the time of one request; repeat the action for them")
+                cure = _("repeat the action for them") if verb.repeatable else _("filter the list for them")
+                reason = f"{_('not reached in the time of one request')}; {cure}"
                 result.skipped[reason] += len(ids) - start
                 break
             some = verb.run(ids[start : start + SLICE], token)

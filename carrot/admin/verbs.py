@@ -39,6 +39,8 @@ class Verb:
     flag: int = CHANGE
     #: the statuses from which it starts
     starts_from: tuple[str, ...]
+    #: Whether tasks it is done to have another status then, so that one may repeat it to go on with the others.
+    repeatable: bool = True
     #: Does it to tasks given by their keys; the token tells one press of a button from another.
     run: Callable[[Sequence[int], UUID], Result]
 
@@ -101,6 +103,7 @@ RUN_AGAIN = Verb(
     done=ngettext_lazy("%(number)s task was published again.", "%(number)s tasks were published again.", "count"),
     entry=gettext_lazy("Run again, as a new task."),
     starts_from=(Status.COMPLETED,),
+    repeatable=False,
     run=run_again,
 )
 

@@ -357,16 +357,23 @@ def test_a_hundred_are_logged_one_by_one_and_more_in_one_entry(operator: Client,
     assert entry.content_type == ContentType.objects.get_for_model(MessageLog)
 
 
+@pytest.mark.parametrize(
+    ("status", "action", "cure"),
+    [
+        (Status.FAILED, "delete_selected", "repeat the action for them"),
+        (Status.COMPLETED, "run_again", "filter the list for them"),  # those it reached would run once more
+    ],
+)
 def test_work_that_takes_too_long_stops_and_says_so(
-    operator: Client, db: None, monkeypatch: pytest.MonkeyPatch
+    operator: Client, db: None, monkeypatch: pytest.MonkeyPatch, status: Status, action: str, cure: str
 ) -> None:
     monkeypatch.setattr(carrying_out, "TIME", -1.0)
-    MessageLog.objects.bulk_create([new_task(status=Status.FAILED) for _ in range(101)])
+    MessageLog.objects.bulk_create([new_task(status=status) for _ in range(101)])
     pk = MessageLog.objects.values_list("pk", flat=True)[0]
 
-    (said,) = do(operator, "failedtask", "delete_selected", [pk], across=True)
+    (said,) = do(operator, f"{status.lower()}task", action, [pk], across=True)
 
-    assert said.startswith("Nothing was changed. 101 tasks were skipped: not reached in the time of one request")
+    assert said == f"Nothing was changed. 101 tasks were skipped: not reached in the time of one request; {cure} (101)."
     assert MessageLog.objects.count() == 101
     assert LogEntry.objects.count() == 1
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import pytest
 
@@ -30,26 +30,24 @@ PROCESSES = 3
 GRACE = 25.0
 
 
-@contextmanager
-def memory_alarm(rabbitmq: RabbitMQ) -> Iterator[None]:
+def memory_alarm(rabbitmq: RabbitMQ) -> AbstractContextManager[None]:
     """RabbitMQ may use no memory to speak of, until the block ends."""
-    limit = rabbitmq.evaluate("vm_memory_monitor:get_vm_memory_high_watermark()")
-    rabbitmq.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.00001)")
-    try:
-        yield
-    finally:
-        rabbitmq.evaluate(f"vm_memory_monitor:set_vm_memory_high_watermark({limit})")
+    return limited(rabbitmq, "vm_memory_monitor", "vm_memory_high_watermark", "0.00001")
+
+
+def disk_alarm(rabbitmq: RabbitMQ) -> AbstractContextManager[None]:
+    """RabbitMQ wants more of its disk to be free than there is, until the block ends."""
+    return limited(rabbitmq, "rabbit_disk_monitor", "disk_free_limit", "1000000000000000")
 
 
 @contextmanager
-def disk_alarm(rabbitmq: RabbitMQ) -> Iterator[None]:
-    """RabbitMQ wants more of its disk to be free than there is, until the block ends."""
-    limit = rabbitmq.evaluate("rabbit_disk_monitor:get_disk_free_limit()")
-    rabbitmq.evaluate("rabbit_disk_monitor:set_disk_free_limit(1000000000000000)")
+def limited(rabbitmq: RabbitMQ, monitor: str, limit: str, to: str) -> Iterator[None]:
+    before = rabbitmq.evaluate(f"{monitor}:get_{limit}()")
+    rabbitmq.evaluate(f"{monitor}:set_{limit}({to})")
     try:
         yield
     finally:
-        rabbitmq.evaluate(f"rabbit_disk_monitor:set_disk_free_limit({limit})")
+        rabbitmq.evaluate(f"{monitor}:set_{limit}({before})")
 
 
 def messages(rabbitmq: RabbitMQ, site: Project) -> int:
