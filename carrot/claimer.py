@@ -7,6 +7,7 @@ run. Claims only what can soon run: nobody holds a task behind a long one while 
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -30,7 +31,8 @@ AHEAD = 0.05
 MAX_AHEAD = 250
 #: Seconds without one task ending, all threads busy, after which ready tasks go back.
 STUCK = 0.2
-#: Seconds until a task that does not fit the code of this process is rung again.
+#: Seconds until a task that does not fit the code of this process is rung again, more or less by half: at regular times
+#: RabbitMQ, which serves consumers in turn, could give each of several such tasks to the wrong one again, for ever.
 MISFIT_DELAY = 5.0
 #: Reasons for that which are remembered, so that each is said once a minute.
 MISFITS = 100
@@ -187,7 +189,7 @@ class Claimer(threading.Thread):
                 self._misfits.clear()
             complain = self._misfits.setdefault(why, database.Complaint(logger))
             complain("Tasks wait for a worker that can start them: %s", why)
-            self._hand_back(claims, MISFIT_DELAY, why)
+            self._hand_back(claims, MISFIT_DELAY * random.uniform(0.5, 1.5), why)  # noqa: S311
         if lane.stuck() or self._full() or self._solo or not self._slot.may_start():
             hold_none = self._solo or self._full() or not self._slot.may_start()
             free = 0 if hold_none else lane.executor.threads - lane.executor.load()

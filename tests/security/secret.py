@@ -7,15 +7,23 @@ from pathlib import Path
 from urllib.parse import quote
 
 #: The password of a broker. Between characters that mean something in URLs, in Python, in JSON, in SQL and in HTML
-#: stand words that are found in no other text, so that a piece of it tells as much as the whole.
-PASSWORD = "Kn4pq:Wz8mx@Bq3vj/Ty6rw#Hj2xk?Lc9sd%Dg5nz'Fp7kb\"Rm1tq\\Vx4cw<é"
+#: stand words that are found in no other text, so that a piece of it tells as much as the whole. They are long:
+#: words of five letters do turn up by chance in the random tokens of a hundred pages.
+PASSWORD = "Kn4pqpg8c:Wz8mxxf7z@Bq3vjwj2d/Ty6rwsd5d#Hj2xksc3k?Lc9sdcz8c%Dg5nzcx4n'Fp7kbgx3z\"Rm1tqxh3z\\Vx4cwjq3x<é"
 #: As it has to be written in a URL.
 ENCODED = quote(PASSWORD, safe="")
 #: An argument of a task. It is in its row, of course.
-ARGUMENT = "Gh6tz-Xv2nd Jw5kf'Pb9ms\"Zq7rl"
+ARGUMENT = "Gh6tzzc5v-Xv2ndsp9z Jw5kfqn5h'Pb9msdz6w\"Zq7rlpt6d"
 
-_WORD = re.compile(r"(?i)Kn4pq|Wz8mx|Bq3vj|Ty6rw|Hj2xk|Lc9sd|Dg5nz|Fp7kb|Rm1tq|Vx4cw")
-_WORD_OF_ARGUMENT = re.compile(r"(?i)Gh6tz|Xv2nd|Jw5kf|Pb9ms|Zq7rl")
+#: One of its words.
+ARGUMENT_WORD = "Gh6tzzc5v"
+
+
+def _any_word_of(secret: str) -> re.Pattern[str]:
+    return re.compile("|".join(re.findall(r"\w{9}", secret)), re.IGNORECASE)
+
+
+_WORD, _WORD_OF_ARGUMENT = _any_word_of(PASSWORD), _any_word_of(ARGUMENT)
 
 
 def leaks(content: object, *, arguments: bool = False) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.project import Project, ProjectFactory
 from tests.security.accounts import Account, account_on
-from tests.security.secret import ARGUMENT, ENCODED, PASSWORD, leaks, leaks_below
+from tests.security.secret import ARGUMENT, ARGUMENT_WORD, ENCODED, PASSWORD, leaks, leaks_below
 from tests.servers import RabbitMQ
 from tests.servers.process import free_ports
 
@@ -104,7 +104,7 @@ def test_nothing_that_a_service_writes_shows_or_sends_has_it(
     said["publish"] = site.python(PUBLISH.format(argument=ARGUMENT)).stdout
     # A task that hangs in the hands of a worker, for the status to name; one with arguments that do not fit.
     site.sql("UPDATE carrot_messagelog SET args = '[]' WHERE id = (SELECT min(id) FROM carrot_messagelog)")
-    send(amqp_url, f'{{"args": ["{ARGUMENT[:5]}"], "kwargs": {{"password": "{ARGUMENT[:5]}"}}}}'.encode())
+    send(amqp_url, f'{{"args": ["{ARGUMENT_WORD}"], "kwargs": {{"password": "{ARGUMENT_WORD}"}}}}'.encode())
     site.wait_until("SELECT count(*) >= 12 FROM carrot_messagelog WHERE status IN ('COMPLETED', 'FAILED')", 60.0)
     site.wait_until("SELECT count(*) = 1 FROM carrot_straymessage")
     site.wait_until(lambda: "was refused" in service.output() and "Connection refused" in service.output())
@@ -137,7 +137,7 @@ def test_nothing_that_a_service_writes_shows_or_sends_has_it(
 def test_commands_that_are_given_secrets_do_not_repeat_them(site: Project) -> None:
     for name, words in {
         "by position": ["tests.admin.samples.log_in", "anna", ARGUMENT],
-        "in a dictionary": ["tests.admin.samples.greet", f'{{"password": "{ARGUMENT[:5]}"}}'],
+        "in a dictionary": ["tests.admin.samples.greet", f'{{"password": "{ARGUMENT_WORD}"}}'],
         "said by the task": ["tests.admin.samples.pay", ARGUMENT, "1"],
         "too many": ["tests.admin.samples.log_in", "anna", ARGUMENT, "1", ARGUMENT],
         "no queue": ["tests.admin.samples.log_in", "anna", ARGUMENT, "--queue", "none"],

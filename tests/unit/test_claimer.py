@@ -92,14 +92,18 @@ def test_a_task_that_does_not_fit_the_code_waits_a_little_for_a_worker_that_it_f
     shop.claimer.start()
     assert shop.outcomes.get(timeout=TIMEOUT).output == "3"
     assert wait_until(lambda: MessageLog.objects.filter(hand_backs=1, status=Status.PUBLISHED).count() == 2, TIMEOUT)
+    delays = set()
     for row, reason in ((gone, "Unknown task"), (changed, f"{HERE}.counts() does not take these arguments")):
         row.refresh_from_db()
         assert (row.tries, row.worker_id) == (0, None)
         assert row.note.startswith(reason)
         assert row.ring_at is not None
-        assert in_seconds(module.MISFIT_DELAY - 3) < row.ring_at <= in_seconds(module.MISFIT_DELAY)
+        delay = (row.ring_at - row.state_at).total_seconds()
+        assert module.MISFIT_DELAY / 2 <= delay <= module.MISFIT_DELAY * 1.5
+        delays.add(delay)
         assert f"Tasks wait for a worker that can start them: {reason}" in caplog.text
     assert shop.held == {}
+    assert len(delays) == 2  # else both could go round in step, to the wrong workers each time
     monkeypatch.setattr(f"{HERE}.gone", counts, raising=False)  # as a worker with newer code has it
     MessageLog.objects.filter(pk=gone.pk).update(ring_at=in_seconds(-1))
     assert shop.outcomes.get(timeout=TIMEOUT).status == "COMPLETED"
