@@ -89,7 +89,7 @@ def test_it_stops_in_order(project: ProjectFactory, number: signal.Signals) -> N
     service.send(number)
     assert service.wait(15.0) == 0
     assert service.output().rstrip().endswith("carrot has stopped.")
-    assert wait_until(lambda: not site.processes(), 5.0)
+    assert wait_until(lambda: not site.processes(), 15.0)
     assert site.sql("SELECT count(*) AS left FROM carrot_workerprocess WHERE alive") == [{"left": 0}]
 
 
@@ -159,7 +159,7 @@ def test_without_its_tables_one_sentence_says_what_to_run(project: ProjectFactor
     site.env["CARROT_TEST_DATABASE_NAME"] = str(site.directory / "empty.sqlite3")
     shown = refused(site, "--logfile", str(site.directory / "carrot.log"))
     assert "run manage.py migrate" in shown.strip().splitlines()[-1]
-    assert wait_until(lambda: not site.processes(), 5.0)
+    assert wait_until(lambda: not site.processes(), 15.0)
 
 
 def test_without_its_database_one_sentence_says_so(project: ProjectFactory) -> None:

@@ -205,7 +205,7 @@ class BrokerContract:
             relay.step()
             return bool(there.claims)
 
-        there.until(has_come, "task for the one that lives", timeout=5.0)
+        there.until(has_come, "task for the one that lives")
 
     def test_a_claim_that_the_database_refused_is_made_later(
         self, broker: Broker, receiver: Receivers, monkeypatch: pytest.MonkeyPatch

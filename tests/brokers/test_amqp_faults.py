@@ -265,7 +265,7 @@ def test_while_the_broker_is_away_publishing_neither_waits_nor_fails(
         broker = publisher.broker_of(get_queue("default").host)
         assert not broker.can_ring()
         assert not publisher.flush(0.1)
-        assert wait_until(lambda: "Connection refused" in broker.describe(), 5.0), broker.describe()
+        assert wait_until(lambda: "Connection refused" in broker.describe(), 10.0), broker.describe()
         row.refresh_from_db()
         assert row.ring_at is not None
     finally:

@@ -112,6 +112,6 @@ def test_it_holds_no_messages_to_count_and_starts_no_thread(broker: Broker, rece
     publish_message(ADD, 1, 0)
     assert broker.depth(here.subscription.queue, 1.0) is None
     broker.send_marker(here.subscription.queue)
-    assert wait_until(here.subscription.has_work, 1.0)
+    assert wait_until(here.subscription.has_work, 10.0)
     assert threading.active_count() == before
     assert broker.describe() == "embedded broker"

@@ -1,7 +1,8 @@
-"""What scenarios report, and the table made of it: ``python -m tests.faults.report FILE [--markdown]``.
+"""What scenarios report, and the table made of it: ``python -m tests.faults.report FILE ... [--markdown]``.
 
-The file has a JSON object a line: one test, its figures, and whether it passed. It is the one that CARROT_FAULTS_REPORT
-names; without that variable nothing is written.
+A file has a JSON object a line: one test, its figures, and whether it passed. It is the one that CARROT_FAULTS_REPORT
+names; without that variable nothing is written. Of several files, each of a round of its own, one table is made: a line
+has what all rounds of a test found together.
 """
 
 from __future__ import annotations
@@ -74,10 +75,30 @@ def quantile(values: Iterable[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a file, ordered by scenario and test."""
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    return sorted(records, key=lambda record: (record["scenario"], record["test"]))
+def read(*paths: Path) -> list[dict[str, Any]]:
+    """The records of files, one for each test, ordered by scenario and test."""
+    rounds: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for path in paths:
+        for record in map(json.loads, path.read_text().splitlines()):
+            rounds.setdefault((record["scenario"], record["test"]), []).append(record)
+    return [_together(rounds[key]) for key in sorted(rounds)]
+
+
+ADDED = ("faults", "sent", "lost", "phantom", "doubled_plain", "doubled_atomic")
+WORST = ("publish_p50", "publish_p99", "publish_max")
+
+
+def _together(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What several rounds of a test found: numbers added, the longest times, every recovery; passed if each has."""
+    whole = dict(rounds[0])
+    for keys, summary in ((ADDED, sum), (WORST, max)):
+        for key in keys:
+            measured = [record[key] for record in rounds if record[key] is not None]
+            whole[key] = summary(measured) if measured else None
+    whole["recoveries"] = [seconds for record in rounds for seconds in record["recoveries"]]
+    whole["remarks"] = list(dict.fromkeys(remark for record in rounds for remark in record["remarks"]))
+    whole["passed"] = all(record["passed"] for record in rounds)
+    return whole
 
 
 MARKS = {True: "passed", False: "FAILED"}
@@ -126,12 +147,12 @@ def as_markdown(rows: list[tuple[str, ...]]) -> str:
 
 
 def main() -> int:
-    """Print the table of a file; return 1 if a test in it failed."""
+    """Print the table of the files; return 1 if a test in them failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.report", description=__doc__)
-    parser.add_argument("file", type=Path)
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--markdown", action="store_true", help="as a table for the documentation")
     options = parser.parse_args()
-    records = read(options.file)
+    records = read(*options.files)
     print((as_markdown if options.markdown else as_text)(table(records)))
     return 0 if all(record["passed"] for record in records) else 1
 

@@ -13,8 +13,8 @@ from tests.faults.report import VARIABLE, Record, quantile
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def printed(file: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.faults.report", str(file), *words]
+def printed(*words: Path | str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.faults.report", *map(str, words)]
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
 
 
@@ -67,6 +67,24 @@ def test_as_markdown_it_is_a_table_of_the_documentation(file: Path) -> None:
     assert len(lines) == 4
     assert lines[1] == "|" + " --- |" * 11
     assert lines[3].endswith("| passed; a \\| b |")
+
+
+def test_of_several_rounds_a_line_has_all_of_a_test(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = file.with_name("other")
+    monkeypatch.setenv(VARIABLE, str(other))
+    record = Record(scenario="F01", test="early", database="sqlite", broker="database", passed=True)
+    record.fault(2)
+    record.recovered(3.5)
+    record.sent, record.lost, record.phantom, record.doubled_plain, record.doubled_atomic = 500, 1, 0, 2, 0
+    record.publish_p99 = 0.0051
+    record.write()
+    done = printed(file, other, "--markdown")
+    cells = [cell.strip() for cell in done.stdout.splitlines()[2].split("|")[4:-1]]
+    assert cells == ["5,500", "6", "1", "0", "9 + 0", "0.50 / 3.50 / 3.50", "12.3 ms", "passed"]
+    assert len(done.stdout.splitlines()) == 4
+    record.passed = False
+    record.write()
+    assert printed(file, other).returncode == 1
 
 
 def test_a_test_that_failed_is_told_and_is_the_exit_code(file: Path) -> None:
