@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from carrot import publisher
 from carrot.brokers import Broker
 from carrot.brokers.amqp import settlement
-from carrot.conf import get_settings
+from carrot.conf import get_queue, get_settings
 from carrot.models import Installation, MessageLog, Status, StrayMessage
 from carrot.relay import Relay
 from carrot.services import publish_message
@@ -147,6 +148,15 @@ def test_the_server_names_itself_at_connect(broker: Broker, receiver: Receivers,
     assert wait_until(broker.can_ring, 10.0)
     version = rabbitmq.evaluate("rabbit_misc:version()").strip('"')
     assert broker.describe() == f"RabbitMQ {version}"
+
+
+def test_a_worker_has_all_its_threads_before_its_first_task(broker: Broker) -> None:
+    """Later there may be no memory for one, and its start then never returns."""
+    broker.subscribe(get_queue("default"), lambda: None)
+    before = set(threading.enumerate())
+    publish_message(ADD, 1, 0)
+    assert publisher.flush(10.0)
+    assert set(threading.enumerate()) <= before
 
 
 def test_the_depth_counts_what_is_ready_and_who_consumes(broker: Broker, receiver: Receivers) -> None:

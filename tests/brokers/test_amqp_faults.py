@@ -14,7 +14,9 @@ from carrot.brokers.amqp import settlement
 from carrot.brokers.amqp.broker import AmqpBroker
 from carrot.brokers.amqp.connection import ConnectionThread
 from carrot.brokers.amqp.intake import Intake
+from carrot.brokers.amqp.topology import Dialogue, Step, Steps
 from carrot.conf import get_queue, get_settings
+from carrot.exceptions import CarrotError
 from carrot.models import MessageLog, Status
 from carrot.relay import Relay
 from carrot.services import publish_message
@@ -230,8 +232,27 @@ def test_a_connection_that_is_just_begun_is_not_taken_for_dead(
 
     monkeypatch.setattr(ConnectionThread, "start", watched)
     begin(broker)
-    assert seen == [True, True]
-    assert begun[0].wait_connected(10.0)
+    assert seen
+    assert all(seen)
+    assert begun[-1].wait_connected(10.0)
+
+
+def test_an_answer_that_comes_while_the_connection_is_being_closed_ends_what_asked() -> None:
+    """Not the connection's thread, with an error of pika."""
+    ended: list[CarrotError | None] = []
+
+    def steps() -> Steps[None]:
+        yield Step("queue_declare", {})
+        yield Step("exchange_declare", {})
+
+    channel = Mock(is_open=True)
+    connection = Mock(is_open=True, channel=lambda on_open_callback: on_open_callback(channel))
+    Dialogue(connection, steps(), lambda _value, error: ended.append(error))
+    (asked,) = channel.queue_declare.mock_calls
+    channel.is_open = False
+    asked.kwargs["callback"](None)
+    assert [str(error) for error in ended] == ["the connection is being closed"]
+    assert not channel.exchange_declare.called
 
 
 def test_a_memory_alarm_stops_publishing_but_not_consuming_or_acknowledging(

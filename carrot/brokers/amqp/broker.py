@@ -38,17 +38,24 @@ class AmqpBroker(Broker):
         super().__init__(host)
         self._lock = threading.Lock()
         self._publisher: AmqpPublisher | None = None
+        #: Runs, and connects when there is something to publish.
+        self._spare: AmqpPublisher | None = None
         self._consumer: ConsumerThread | None = None
 
     def publisher(self) -> AmqpPublisher:
         """The publishing connection, begun at the first call."""
         with self._lock:
             if self._publisher is None or not self._publisher.is_alive():
-                # Kept only once it runs: healthy() looks at any moment, and takes what does not run for dead.
-                publisher = AmqpPublisher(self.host, RowSettlement(self.host.address))
-                publisher.start()
+                publisher, self._spare = self._spare or self._new_publisher(), None
+                publisher.connect()
                 self._publisher = publisher
             return self._publisher
+
+    def _new_publisher(self) -> AmqpPublisher:
+        # Kept only once it runs: healthy() looks at any moment, and takes what does not run for dead.
+        publisher = AmqpPublisher(self.host, RowSettlement(self.host.address))
+        publisher.start()
+        return publisher
 
     def ring(self, messages: Sequence[Message]) -> None:
         self.publisher().send(messages)
@@ -63,8 +70,12 @@ class AmqpBroker(Broker):
     def subscribe(self, queue: QueueSettings, wake: Callable[[], None], adopt: Adopt | None = None) -> AmqpSubscription:
         with self._lock:
             if self._consumer is None:
+                # Once a task of this worker has taken all memory, it is too late to start a thread for what publishes:
+                # where it has no memory to begin, that never returns (https://github.com/python/cpython/issues/140746).
+                self._spare = self._spare or self._new_publisher()
                 consumer = ConsumerThread(self.host)
                 consumer.start()
+                consumer.connect()
                 self._consumer = consumer
             return self._consumer.subscribe(queue, wake, adopt)
 
@@ -115,7 +126,7 @@ class AmqpBroker(Broker):
     def close(self, timeout: float) -> None:
         ends = clock.monotonic() + timeout
         with self._lock:
-            threads = [thread for thread in (self._publisher, self._consumer) if thread is not None]
-            self._publisher = self._consumer = None
+            threads = [thread for thread in (self._publisher, self._spare, self._consumer) if thread is not None]
+            self._publisher = self._spare = self._consumer = None
         for thread in threads:
             thread.shut(max(0.0, ends - clock.monotonic()))

@@ -185,6 +185,11 @@ class ConnectionThread(threading.Thread):
     def connected(self) -> bool:
         return not self.error
 
+    def connect(self) -> None:
+        """Makes the connection, and makes it anew whenever it is lost. Of a thread that runs, once."""
+        self.ticked_at = clock.monotonic()
+        self.call(self._begin)
+
     def wait_connected(self, timeout: float) -> bool:
         """Whether there is a connection, or comes to be within ``timeout`` seconds."""
         return self._connected.wait(timeout)
@@ -203,8 +208,6 @@ class ConnectionThread(threading.Thread):
     def run(self) -> None:
         try:
             with database.closing():
-                self._connect()
-                self._tick()
                 self._loop.start()
                 self._loop.close()
         finally:
@@ -231,6 +234,10 @@ class ConnectionThread(threading.Thread):
         self.ticked_at = clock.monotonic()
         self.ticked()
         self._loop.call_later(1.0, self._tick)
+
+    def _begin(self) -> None:
+        self._connect()
+        self._tick()
 
     def _connect(self) -> None:
         if self._stopping:

@@ -80,8 +80,10 @@ class Dialogue(Generic[T]):
                 self._perform(step)
 
             self._connection.channel(on_open_callback=opened)
-            return
-        getattr(self._channel, step.method)(callback=self._advance, **step.arguments)
+        elif not self._channel.is_open:
+            self._finish(None, BrokerUnreachable("the connection is being closed"))
+        else:
+            getattr(self._channel, step.method)(callback=self._advance, **step.arguments)
 
     def _on_close(self, channel: Any, reason: BaseException) -> None:
         self._channel = None
