@@ -54,9 +54,11 @@ def main() -> int:
             if options.broker:
                 variables["CARROT_FAULTS_BROKER"] = options.broker
             chosen = ["-k", " or ".join(options.names)] if options.names else []
+            parts = [(chosen, options.at_once)]
+            if options.full:
+                parts = [([*chosen, "-m", marks], at_once) for marks, at_once in by_time(options.at_once)]
             print(f"Seed {seed}", flush=True)
-            runs = suites.fault_runs(chosen, variables, options.at_once)
-            return run(runs, variables, file, options.json and options.called_in / options.json)
+            return run(parts, variables, file, options.json and options.called_in / options.json)
     except ServerError as error:
         print(error, file=sys.stderr)
         return 1
@@ -65,13 +67,21 @@ def main() -> int:
         return 130
 
 
-def run(runs: list[suites.Suite], variables: dict[str, str], file: Path, json_file: Path | None) -> int:
-    """Do the runs; print the table of what their tests wrote into ``file``."""
+def by_time(at_once: int) -> list[tuple[str, int]]:
+    """What runs one after the other in the full form: tests by their marks, and how many runs share them."""
+    return [("not timed and not alone", at_once), ("timed", min(at_once, 2)), ("alone", 1)]
+
+
+def run(parts: list[tuple[list[str], int]], variables: dict[str, str], file: Path, json_file: Path | None) -> int:
+    """Run the tests that pytest's arguments choose, one part after the other, each in so many runs at once; print the
+    table of what they wrote into ``file``.
+    """
     begun = time.monotonic()
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    for _name, ended in suites.run(runs, {}, len(runs)):
-        for what, number in ended.items():
-            counts[what] += number
+    for chosen, at_once in parts:
+        for _name, ended in suites.run(suites.fault_runs(chosen, variables, at_once), {}, at_once):
+            for what, number in ended.items():
+                counts[what] += number
     records = report.read(file)
     if json_file is not None:
         json_file.write_bytes(file.read_bytes())

@@ -74,6 +74,7 @@ def said_once(service: Service, reason: str) -> None:
     assert "No connection to" not in service.output()
 
 
+@pytest.mark.timed
 @pytest.mark.scenario("F14")
 @on_postgresql_and_rabbitmq
 def test_a_memory_alarm_parks_the_publishers_and_lets_the_consumers_drain_the_queue(
@@ -108,6 +109,7 @@ def test_a_memory_alarm_parks_the_publishers_and_lets_the_consumers_drain_the_qu
         said_once(service, "low on memory")
 
 
+@pytest.mark.timed
 @pytest.mark.scenario("F15")
 @on_postgresql_and_rabbitmq
 def test_services_stop_and_start_during_a_disk_alarm(

@@ -60,6 +60,7 @@ def go_through_an_outage(
     no_bell_was_lost(load)
 
 
+@pytest.mark.timed
 @pytest.mark.scenario("F11")
 @on_rabbitmq
 def test_rabbitmq_stopped_for_a_while_delays_tasks_and_nothing_else(
@@ -79,6 +80,7 @@ def test_rabbitmq_stopped_for_a_while_delays_tasks_and_nothing_else(
     )
 
 
+@pytest.mark.timed
 @pytest.mark.scenario("F11")
 @on_postgresql_and_rabbitmq
 def test_no_task_is_lost_when_rabbitmq_crashes(
@@ -90,6 +92,7 @@ def test_no_task_is_lost_when_rabbitmq_crashes(
     )
 
 
+@pytest.mark.timed
 @pytest.mark.scenario("F13")
 @on_rabbitmq
 def test_connections_closed_again_and_again_come_back_and_nothing_runs_twice(

@@ -64,6 +64,7 @@ def check_kept(site: Project, names: list[str]) -> None:
     assert not missing, f"{len(missing)} of {len(names)} tasks do not wait with a bell: {sorted(missing)[:5]}"
 
 
+@pytest.mark.timed
 @pytest.mark.scenario("F18")
 @on_postgresql_and_rabbitmq
 def test_a_black_hole_before_rabbitmq_is_noticed_by_heartbeats_and_costs_nothing_but_time(
@@ -93,6 +94,7 @@ def test_a_black_hole_before_rabbitmq_is_noticed_by_heartbeats_and_costs_nothing
     assert load.publish_p99(away, back) < form.limit(PUBLISH_P99)
 
 
+@pytest.mark.timed
 @pytest.mark.scenario("F18")
 @on_sqlite_and_rabbitmq
 def test_connections_that_only_rabbitmq_has_forgotten_are_noticed_by_heartbeats_and_made_again(
@@ -152,6 +154,7 @@ def test_a_network_that_fails_again_and_again_at_any_byte_costs_no_task_and_doub
     load.check()
 
 
+@pytest.mark.timed
 @pytest.mark.scenario("F23")
 @on_postgresql_and_rabbitmq
 def test_while_rabbitmq_takes_no_connections_web_requests_publish_and_all_runs_when_it_takes_them_again(
@@ -238,6 +241,7 @@ print(json.dumps([took, time.monotonic()]))
 """
 
 
+@pytest.mark.timed
 @pytest.mark.scenario("F23")
 @on_sqlite_and_rabbitmq
 def test_brokers_that_cannot_be_reached_delay_neither_requests_nor_other_queues_and_lose_nothing(

@@ -167,6 +167,7 @@ def test_a_maintenance_process_that_is_killed_is_replaced_and_no_task_notices(
     assert invariants.living_workers(site) == [worker]
 
 
+@pytest.mark.alone
 @pytest.mark.scenario("F01")
 @on_postgresql_or_without_servers
 def test_worker_children_killed_again_and_again_cost_attempts_and_no_task(
@@ -183,6 +184,7 @@ def test_worker_children_killed_again_and_again_cost_attempts_and_no_task(
     assert quantile(scenario.recoveries, 0.95) < form.limit(2.0)
 
 
+@pytest.mark.timed
 @pytest.mark.scenario("F02")
 @corners
 def test_a_service_killed_under_load_costs_a_lease_and_no_task(
