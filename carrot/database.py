@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,10 @@ from typing import Any
 from django.db import Error as DatabaseFailure
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 from carrot import clock
+from carrot.conf import get_settings
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +45,13 @@ POSTGRESQL = {
     "tcp_user_timeout": 20_000,
 }
 
+#: Seconds without a sign of a service after which PostgreSQL gives its sessions up, and their locks with them; no more
+#: than this share of the lease. Left to itself it takes hours.
+SILENCE, SHARE_OF_LEASE = 20.0, 2 / 3
+
+#: Whether this thread runs tasks, which may rightly leave an answer of the database unread for long.
+_thread = threading.local()
+
 
 def alias() -> str:
     """The database that holds carrot's tables."""
@@ -61,6 +71,33 @@ def harden(name: str) -> None:
         if "service" not in options:
             for option, value in {**POSTGRESQL, "application_name": f"carrot {name}"}.items():
                 options.setdefault(option, value)
+        connection_created.connect(_notice_our_end, dispatch_uid="carrot.database")
+
+
+def _notice_our_end(connection: BaseDatabaseWrapper, **_: object) -> None:
+    """Tells PostgreSQL how soon to notice that this host has vanished: the rows that it has locked then are locked for
+    every service.
+
+    Leaves what the site has set for its user or its connections. Behind a pooler that gives one session to many clients
+    these settings may stay with it, and do no harm there.
+    """
+    if connection.alias != alias():
+        return
+    silence = min(SILENCE, SHARE_OF_LEASE * get_settings().lease)
+    values = {
+        "tcp_keepalives_idle": max(1, round(silence / 2)),
+        "tcp_keepalives_interval": max(1, round(silence / 4)),
+        "tcp_keepalives_count": 3,
+    }
+    if not getattr(_thread, "runs_tasks", False):
+        # For what was sent and not acknowledged. Counts also while a client that lives reads nothing.
+        values["tcp_user_timeout"] = round(1000 * silence)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config(s.name, v.value, false) FROM unnest(%s::text[], %s::text[]) AS v (name, value)"
+            " JOIN pg_settings s ON s.name = v.name WHERE s.source IN ('default', 'configuration file')",
+            [list(values), [str(value) for value in values.values()]],
+        )
 
 
 def drop_broken() -> None:
@@ -146,6 +183,7 @@ class TaskConnections:
     """
 
     def __init__(self) -> None:
+        _thread.runs_tasks = True
         self._used_at = clock.monotonic()
 
     def before(self) -> None:

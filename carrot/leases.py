@@ -119,10 +119,14 @@ class Reaper(Loop):
 
 def release_orphans() -> int:
     """Releases tasks that are claimed by a worker that is gone; how many. Repeated for ever, never done once a death:
-    a claim that was waiting for a lock may be committed after its worker was declared lost."""
+    a claim that was waiting for a lock may be committed after its worker was declared lost.
+
+    Passes over rows that are locked, perhaps by a worker whose host vanished within a transaction: they are looked at
+    again, and the others do not wait for them.
+    """
     released = 0
     while orphans := MessageLog.objects.orphans():
-        count = MessageLog.objects.release((pk, fence) for pk, fence, _worker in orphans)
+        count = MessageLog.objects.release(((pk, fence) for pk, fence, _worker in orphans), skip_locked=True)
         released += count
         if not count:
             break

@@ -129,9 +129,11 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
             rows += self._changed(self.filter(own, status="IN_PROGRESS").order_by("pk"), changes)
         return rows
 
-    def release(self, pairs: Iterable[tuple[int, int]], *, ring_in: float = 0.0, note: str = "") -> int:
+    def release(
+        self, pairs: Iterable[tuple[int, int]], *, ring_in: float = 0.0, note: str = "", skip_locked: bool = False
+    ) -> int:
         """Gives up claims, given as (id, fence), whose outcome is unknown: they run again, rung ``ring_in`` seconds
-        from now. The try counts.
+        from now. The try counts. ``skip_locked`` leaves rows that another transaction holds to a later call.
 
         Who else may touch the row: the worker that lost its lease and lives on. Its outcome then meets a higher fence,
         or a status that is not IN_PROGRESS, and is dropped.
@@ -144,7 +146,10 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
             "note": _note(note),
             "state_at": now,
         }
-        return sum(self.filter(own, status="IN_PROGRESS").update(**changes) for own in _own(pairs))
+        claims = (self.filter(own, status="IN_PROGRESS") for own in _own(pairs))
+        if skip_locked:
+            return sum(len(update_returning(rows, changes, ["id"], skip_locked=True)) for rows in claims)
+        return sum(rows.update(**changes) for rows in claims)
 
     # -- lost workers ---------------------------------------------------------------------------------------------
 

@@ -23,21 +23,22 @@ SILENT_HOLDERS = (
 SILENCE = 0.5
 
 
-def freeze(site: Project, processes: Sequence[Process]) -> None:
+def freeze(site: Project, processes: Sequence[Process], *, holding_locks: bool = False) -> None:
     """SIGSTOP all of them, at a moment when none of them keeps the others from the rows of the tasks.
 
-    What they had locked would stay so: others would wait for them, and not do their work.
+    What they had locked would stay so: others would wait for them, and not do their work. ``holding_locks``: at a
+    moment when one of them does.
     """
     deadline = time.monotonic() + 60.0
     while time.monotonic() < deadline:
         for process in processes:
             process.signal(signal.SIGSTOP)
         time.sleep(SILENCE)
-        if not _hold_locks(site):
+        if _hold_locks(site) == holding_locks:
             return
         thaw(processes)
         time.sleep(0.05)
-    raise AssertionError("The processes had rows locked at every look.")
+    raise AssertionError(f"The processes had {'no ' if holding_locks else ''}rows locked at every look.")
 
 
 def thaw(processes: Sequence[Process]) -> None:

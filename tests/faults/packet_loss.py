@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from pathlib import Path
 
 from tests.faults.proxy import FaultProxy
 
@@ -36,6 +39,23 @@ class LossyProxy(FaultProxy):
 
         self._become(lose_all)
 
+    def lose_clients(self, ports: Collection[int]) -> int:
+        """The host of the clients that have these ports is gone for good: what it sends and what is sent to it is lost,
+        and TCP hears nothing at either end. Returns how many connections that concerned.
+        """
+        lost = 0
+
+        async def lose() -> None:
+            nonlocal lost
+            for link in self._links:
+                if link.client.get_extra_info("peername")[1] in ports:
+                    lost += 1
+                    for side in filter(None, (link.client, link.server)):
+                        _drop(side.get_extra_info("socket"))
+
+        self._call(lose())
+        return lost
+
     def _become(self, fault: Callable[[], object] = lambda: None) -> None:
         def then() -> None:
             if self._losing:
@@ -51,6 +71,17 @@ class LossyProxy(FaultProxy):
         """The proxy's ends of the clients' connections, and those that listen."""
         ends: list[socket.socket] = [link.client.get_extra_info("socket") for link in self._links]
         return [*ends, *(self._listener.sockets if self._listener is not None else ())]
+
+
+def local_ports(pids: Collection[int]) -> set[int]:
+    """The TCP ports at which these processes have connections."""
+    inodes = set()
+    for pid in pids:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+                inodes.add(os.readlink(entry).removeprefix("socket:[").removesuffix("]"))
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {int(words[1].partition(":")[2], 16) for words in lines if words[9] in inodes}
 
 
 def _drop(one: socket.socket) -> None:

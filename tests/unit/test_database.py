@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.db import InterfaceError, OperationalError, connection, connections, transaction
+from django.db.backends.signals import connection_created
 
 from carrot import database
 from carrot.database import POSTGRESQL, TaskConnections
@@ -17,6 +18,7 @@ from tests.app.models import Effect
 from tests.marks import committing
 
 pytestmark = committing
+on_postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="its settings")
 needs_a_server = pytest.mark.skipif("connection.vendor == 'sqlite'", reason="a file has no connection to lose")
 
 
@@ -169,10 +171,11 @@ class TestBetweenTasks:
 
 @pytest.fixture
 def options() -> Iterator[dict[str, Any]]:
-    """The options of the database connection, put back afterwards."""
+    """The options of the database connection of a service, put back afterwards."""
     before = dict(connection.settings_dict["OPTIONS"])
     yield connection.settings_dict["OPTIONS"]
     connection.settings_dict["OPTIONS"] = before
+    connection_created.disconnect(dispatch_uid="carrot.database")
 
 
 def test_the_service_notices_a_database_host_that_vanished_and_keeps_what_the_project_set(
@@ -186,3 +189,46 @@ def test_the_service_notices_a_database_host_that_vanished_and_keeps_what_the_pr
         assert found["connect_timeout"] == 99
     else:
         assert found == options
+
+
+SERVER_SIDE = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
+
+
+def server_side() -> dict[str, str]:
+    """What PostgreSQL was told in this session."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name, setting FROM pg_settings WHERE source = 'session' AND name = ANY(%s)", [list(SERVER_SIDE)]
+        )
+        return dict(cursor.fetchall())
+
+
+@on_postgresql
+@pytest.mark.parametrize(
+    ("lease", "expected"),
+    [(30.0, ["10", "5", "3", "20000"]), (300.0, ["10", "5", "3", "20000"]), (3.0, ["1", "1", "3", "2000"])],
+)
+def test_postgresql_gives_up_the_sessions_of_a_host_that_vanished_before_its_lease_is_over(
+    options: dict[str, Any], settings: Any, lease: float, expected: list[str]
+) -> None:
+    settings.CARROT = settings.CARROT | {"lease": lease, "heartbeat": 0.5}
+    database.harden("worker")
+    assert in_a_thread(server_side) == dict(zip(SERVER_SIDE, expected, strict=True))
+
+
+@on_postgresql
+def test_a_task_may_leave_an_answer_of_postgresql_unread_for_as_long_as_it_likes(options: dict[str, Any]) -> None:
+    def use() -> dict[str, str]:
+        TaskConnections()
+        return server_side()
+
+    database.harden("worker")
+    assert set(in_a_thread(use)) == set(SERVER_SIDE) - {"tcp_user_timeout"}  # type: ignore[call-overload]
+
+
+@on_postgresql
+def test_what_the_site_has_set_for_its_connections_stays(options: dict[str, Any]) -> None:
+    options["options"] = "-c tcp_keepalives_idle=77"
+    database.harden("worker")
+
+    assert set(in_a_thread(server_side)) == set(SERVER_SIDE) - {"tcp_keepalives_idle"}  # type: ignore[call-overload]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection, transaction
 
-from carrot import clock
+from carrot import clock, database
 from carrot.board import ENDED, FREE, LEASE_MARGIN, READY, STARTING, Board, Slot
 from carrot.conf import CarrotSettings
 from carrot.leases import Leases, Reaper, Undertaker, release_orphans
 from carrot.models import MessageLog, Status, WorkerProcess
 from carrot.models.transitions import MAX_CRASHES
 from carrot.models.worker_process import WorkerProcessQuerySet
+from tests.marks import committing
 from tests.rows import claim_of, new_row, new_worker, status_of, unsaved_row
 
 pytestmark = pytest.mark.django_db
@@ -262,3 +264,30 @@ def test_many_orphans_are_released_in_pieces(caplog: pytest.LogCaptureFixture) -
     assert not MessageLog.objects.filter(status=Status.IN_PROGRESS).exists()
     assert release_orphans() == 0
     assert "1100 task(s) of lost workers" in caplog.text
+
+
+@committing
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="it has no locks of rows")
+def test_an_orphan_whose_row_is_locked_keeps_no_other_waiting_and_is_released_later() -> None:
+    held, *others = [new_row(status=Status.IN_PROGRESS, fence=1) for _ in range(3)]
+    locked, checked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with database.closing(), transaction.atomic():
+            MessageLog.objects.select_for_update().get(pk=held.pk)
+            locked.set()
+            checked.wait(10.0)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert locked.wait(10.0)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '2s'")
+        assert release_orphans() == 2
+    finally:
+        checked.set()
+        holder.join(10.0)
+    assert [status_of(row) for row in (held, *others)] == [Status.IN_PROGRESS, Status.PUBLISHED, Status.PUBLISHED]
+    assert release_orphans() == 1
+    connection.close()  # with its lock_timeout

@@ -27,8 +27,9 @@ logger = logging.getLogger(__name__)
 #: site do not all knock at once on a broker that just came back.
 FIRST_DELAY = 0.2
 LAST_DELAY = 2.0
-#: Seconds. A dead peer is noticed after about two of them (RabbitMQ "Heartbeats" guide).
-HEARTBEAT = 20
+#: Seconds. RabbitMQ notices after two to three of them that a host has vanished; what was delivered there has to come
+#: back within the lease.
+HEARTBEAT = 10
 #: Seconds for TCP, TLS and the AMQP handshake together.
 CONNECT_TIMEOUT = 8
 
