@@ -17,6 +17,7 @@ from django.db.models import Max, Q
 from django.db.utils import Error as DatabaseFailure
 
 from carrot import clock, database, forking, publisher
+from carrot.arguments import clean_text
 from carrot.board import MAINTENANCE_READY, TEST_DONE, Board
 from carrot.conf import CarrotSettings, QueueSettings
 from carrot.exceptions import ServiceError
@@ -27,7 +28,7 @@ from carrot.reconciler import Reconciler
 from carrot.relay import Relay
 from carrot.retention import Janitor
 from carrot.scheduler import Scheduler
-from carrot.worker import EXIT_BROKEN, EXIT_DONE
+from carrot.worker import EXIT_BROKEN, EXIT_DONE, MAX_NOTICE
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Maintenance:
             leases,
             Undertaker(self._board),
             Reaper(self._settings, leases),
-            Relay(self._settings),
+            Relay(self._settings, self._tell_unsent),
             Reconciler(self._queues, self._settings),
             Janitor(self._settings.retention),
         ]
@@ -94,6 +95,11 @@ class Maintenance:
             return self._watch(loops)
         finally:
             publisher.close(2.0)
+
+    def _tell_unsent(self, why: str) -> None:
+        """For the monitor: in the rows of this service's workers."""
+        workers = WorkerProcess.objects.alive().filter(host=socket.gethostname(), service_pid=self._parent)
+        workers.tell_unsent(clean_text(why, MAX_NOTICE))
 
     def _on_end(self, _number: int, _frame: object) -> None:
         self._stopping = True

@@ -5,6 +5,7 @@ Receives nothing but the table; hands messages on to the publisher. Every servic
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import groupby
 
 from carrot import clock, publisher
@@ -25,10 +26,15 @@ LOOK = 0.5
 
 
 class Relay(Loop):
-    """For the queues of the settings, consumed here or not."""
+    """For the queues of the settings, consumed here or not.
 
-    def __init__(self, settings: CarrotSettings) -> None:
+    ``tell`` is told, again and again, why messages that are due cannot be sent; once, by an empty text, that they can.
+    """
+
+    def __init__(self, settings: CarrotSettings, tell: Callable[[str], None] = lambda _why: None) -> None:
         super().__init__("relay")
+        self._tell = tell
+        self._unsent, self._told = "", True  # a service before this one may have told something
         #: Seconds until a row whose message was not confirmed is rung again: a burst of them takes its time.
         self._again = 2 * settings.confirm_timeout
         #: Seconds from now after which no bell is set but by a wrong clock.
@@ -47,12 +53,15 @@ class Relay(Loop):
             self._rewound_at = clock.monotonic()
             MessageLog.objects.rewind(self._latest)
         if not MessageLog.objects.due(clock.now()).exists():
+            self._say("")
             return self._until_next()
         rang = False
+        unsent = []
         for host, names in self._hosts:
             broker = publisher.broker_of(host)
             # A broker that is away is not rung: its rows would only be pushed forward, one bell after the other.
             if not broker.can_ring():
+                unsent.append(f"{host}: {broker.describe()}")
                 continue
             rows = MessageLog.objects.ring(
                 names,
@@ -64,7 +73,15 @@ class Relay(Loop):
             rang = rang or bool(rows)
             if rows and not broker.rows_are_messages:
                 broker.flush(self._again / 2)  # no faster than the broker takes them
+        self._say("\n".join(unsent))
         return 0.0 if rang else LOOK
+
+    def _say(self, unsent: str) -> None:
+        """Tells what is seen twice: every connection has a moment in which it is not there yet."""
+        seen, self._unsent = self._unsent, unsent
+        if seen == unsent and (unsent or self._told):
+            self._tell(unsent)
+            self._told = bool(unsent)
 
     def _follow_settings(self) -> None:
         """Waiting rows of a queue whose broker changed in the settings go to the new one."""

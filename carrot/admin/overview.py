@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.http import HttpRequest
@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from carrot.admin import display
 from carrot.admin.access import let_in
 from carrot.admin.paginator import CAP
-from carrot.admin.task_lists import no_worker
+from carrot.admin.task_lists import hindrances
 from carrot.models import CompletedTask, DelayedTask, FailedTask, QueuedTask, RunningTask, WorkerProcess
 
 #: The lists that are counted, in this order.
@@ -32,7 +32,7 @@ class Card:
 @dataclass(frozen=True, kw_only=True)
 class Overview:
     cards: list[Card]
-    notice: Any = ""
+    notices: list[Any] = field(default_factory=list)
 
 
 def overview_of(request: HttpRequest, app_list: Iterable[Mapping[str, Any]]) -> Overview:
@@ -56,4 +56,4 @@ def overview_of(request: HttpRequest, app_list: Iterable[Mapping[str, Any]]) -> 
         alive = WorkerProcess.objects.alive().count()
         url = shown[WorkerProcess]["admin_url"] + "?state=alive"
         cards.append(Card(label=_("Workers alive"), number=display.count(alive), url=url, alarming=not alive))
-    return Overview(cards=cards, notice=no_worker() if QueuedTask in shown else "")
+    return Overview(cards=cards, notices=hindrances(request) if QueuedTask in shown else [])

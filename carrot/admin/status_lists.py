@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from carrot.admin.changelist import MonitorChangeList, task_url
 from carrot.admin.queue_actions import QueueActions
-from carrot.admin.task_lists import START, TaskListAdmin, no_worker
+from carrot.admin.task_lists import START, TaskListAdmin, hindrances, no_worker
 from carrot.models import CompletedTask, DelayedTask, FailedTask, QueuedTask, RunningTask
 
 
@@ -48,7 +48,7 @@ class QueuedTaskAdmin(QueueActions, StatusListAdmin):
 
     def list_notices(self, request: HttpRequest, changelist: MonitorChangeList) -> list[Any]:
         notices = super().list_notices(request, changelist)
-        return notices + [text for text in [changelist.result_count and no_worker()] if text]
+        return notices + (hindrances(request) if changelist.result_count else [])
 
 
 @admin.register(RunningTask)

@@ -28,6 +28,8 @@ from carrot.models import WorkerProcess
 
 #: How a service is started; lists that wait for one say so.
 START = "python manage.py carrot"
+#: Workers whose reports a list shows at most.
+MAX_REPORTS = 100
 
 
 class TaskListAdmin(TaskActions):
@@ -176,3 +178,19 @@ def no_worker() -> SafeString | str:
     return format_html(
         "{} <code>{}</code>", _("No worker is running, so nothing will be run. Start the service with"), START
     )
+
+
+def hindrances(request: HttpRequest) -> list[SafeString | str]:
+    """What keeps waiting tasks from being run, in sentences: that no worker lives, or what those that live report."""
+    if text := no_worker():
+        return [text]
+    if not request.user.has_perm("carrot.view_workerprocess"):
+        return []
+    reports = {news_of(worker) for worker in WorkerProcess.objects.alive().exclude(notice="", unsent="")[:MAX_REPORTS]}
+    return [format_html("{} {}", _("Workers report:"), display.shortened(report, 300)) for report in sorted(reports)]
+
+
+def news_of(worker: WorkerProcess) -> str:
+    """What a worker wants its operator to know, a line each; empty where all is well."""
+    unsent = [_("Tasks wait for their messages to be sent. %s") % line for line in worker.unsent.splitlines()]
+    return url_passwords_masked("\n".join([*worker.notice.splitlines(), *unsent]))

@@ -20,7 +20,7 @@ from carrot.admin.changelist import task_url
 from carrot.admin.filters import EqualityFilter
 from carrot.admin.read_only import ReadOnlyAdmin
 from carrot.admin.redaction import url_passwords_masked
-from carrot.admin.task_lists import START
+from carrot.admin.task_lists import START, news_of
 from carrot.conf import get_settings
 from carrot.models import MessageLog, Status, WorkerProcess
 
@@ -45,7 +45,7 @@ class AliveFilter(EqualityFilter):
 class WorkerProcessAdmin(ReadOnlyAdmin):
     list_display = ("name", "state_and_news", "queues", "concurrency", "started", "heartbeat")
     list_filter = (AliveFilter,)
-    search_fields = ("host", "queues", "ending", "notice")
+    search_fields = ("host", "queues", "ending", "notice", "unsent")
     sortable_by = ("started",)
     fieldsets = (
         (None, {"fields": ("name", "state", "news", "ending_text")}),
@@ -84,10 +84,11 @@ class WorkerProcessAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("state"))
     def state_and_news(self, worker: WorkerProcess) -> SafeString:
-        if not worker.notice:
+        news = news_of(worker)
+        if not news:
             return self.state(worker)
-        news = display.shortened(url_passwords_masked(worker.notice), 200)
-        return format_html('{}<span class="carrot-warning">{}</span>', self.state(worker), news)
+        text = display.shortened(news, 200)
+        return format_html('{}<span class="carrot-warning">{}</span>', self.state(worker), text)
 
     @admin.display(description=gettext_lazy("started"), ordering="pk")
     def started(self, worker: WorkerProcess) -> SafeString | str:
@@ -103,7 +104,7 @@ class WorkerProcessAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("notice"))
     def news(self, worker: WorkerProcess) -> SafeString | str:
-        return url_passwords_masked(worker.notice) or display.EMPTY
+        return news_of(worker) or display.EMPTY
 
     @admin.display(description=gettext_lazy("how it ended"))
     def ending_text(self, worker: WorkerProcess) -> str:

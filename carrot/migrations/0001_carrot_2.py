@@ -97,6 +97,7 @@ class Migration(migrations.Migration):
                 ('ended_at', models.DateTimeField(blank=True, null=True, verbose_name='ended')),
                 ('ending', models.CharField(blank=True, max_length=255, verbose_name='how it ended')),
                 ('notice', models.TextField(blank=True, help_text='What this worker wants its operator to know.', verbose_name='notice')),
+                ('unsent', models.TextField(blank=True, help_text='Why its service cannot send messages.', verbose_name='unsent')),
             ],
             options={
                 'verbose_name': 'worker',

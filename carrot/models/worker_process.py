@@ -19,6 +19,10 @@ class WorkerProcessQuerySet(models.QuerySet["WorkerProcess"]):
         self.filter(pk__in=ids, alive=True).update(beat=models.F("beat") + 1, beat_at=clock.now())
         return set(self.filter(pk__in=ids, alive=True).values_list("pk", flat=True))
 
+    def tell_unsent(self, why: str) -> None:
+        """Notes why the service of these workers cannot send messages; empty when it can."""
+        self.exclude(unsent=why).update(unsent=why)
+
     def end(self, worker_id: int, how: str) -> bool:
         """Marks a worker as gone; False where somebody did before. Its claims are released by ``release_orphans``."""
         return bool(self.filter(pk=worker_id, alive=True).update(alive=False, ended_at=clock.now(), ending=how[:255]))
@@ -44,6 +48,7 @@ class WorkerProcess(models.Model):
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
     ending = models.CharField(_("how it ended"), max_length=255, blank=True)
     notice = models.TextField(_("notice"), blank=True, help_text=_("What this worker wants its operator to know."))
+    unsent = models.TextField(_("unsent"), blank=True, help_text=_("Why its service cannot send messages."))
 
     objects = WorkerProcessManager()
 

@@ -31,7 +31,7 @@ def tasks(make_task: MakeTask, db: None) -> list[MessageLog]:
     now = clock.now()
     worker = WorkerProcess.objects.create(
         host=HOSTILE, pid=1, service_pid=1, queues=HOSTILE, concurrency=1, version=HOSTILE[:32],
-        started_at=now, beat_at=now, ending=HOSTILE, notice=HOSTILE,
+        started_at=now, beat_at=now, ending=HOSTILE, notice=HOSTILE, unsent=HOSTILE,
     )  # fmt: skip
     StrayMessage.objects.create(
         received_at=now, broker=HOSTILE, queue=HOSTILE, reason=HOSTILE, task=HOSTILE, message_id=HOSTILE, body=HOSTILE

@@ -57,5 +57,35 @@ def test_only_what_one_may_see_is_counted(log_in: LogIn, make_task: MakeTask) ->
     assert numbers(text) == {list_url("workerprocess", "?state=alive"): "0"}
 
 
+REPORTS = {
+    "notice": "Queue default: it is not as the settings say (amqp://u:swordfish@h/x)",
+    "unsent": "amqp://h/x: takes no messages: low on memory",
+}
+
+
+def test_what_keeps_waiting_tasks_from_being_run_is_told_on_the_first_page_and_in_their_list(
+    viewer: Client, worker: WorkerProcess, make_task: MakeTask
+) -> None:
+    make_task(status=Status.PUBLISHED)
+    WorkerProcess.objects.update(**REPORTS)
+    for url in (INDEX, list_url("queuedtask"), list_url("workerprocess")):
+        text = text_of(viewer.get(url))
+        assert "Queue default: it is not as the settings say" in text
+        assert "low on memory" in text
+        assert "swordfish" not in text
+    WorkerProcess.objects.update(alive=False)
+    assert "low on memory" not in text_of(viewer.get(INDEX))
+
+
+def test_reports_of_workers_are_for_those_who_may_see_workers(
+    log_in: LogIn, worker: WorkerProcess, make_task: MakeTask
+) -> None:
+    make_task(status=Status.PUBLISHED)
+    WorkerProcess.objects.update(**REPORTS)
+    reader = log_in("view_queuedtask", "view_messagelog")
+    for url in (INDEX, list_url("queuedtask")):
+        assert "low on memory" not in text_of(reader.get(url))
+
+
 def test_a_fresh_installation_is_told_how_to_start(viewer: Client) -> None:
     assert "python manage.py carrot" in text_of(viewer.get(INDEX))

@@ -129,15 +129,15 @@ def test_tasks_that_come_while_their_exchange_is_missing_are_looked_up_and_told_
 # -- queues -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_existing_queue_with_other_arguments_is_used_as_it_is_and_named_in_the_log(
+def test_an_existing_queue_with_other_arguments_is_used_as_it_is_and_the_operator_told(
     broker: Broker, probe: Probe, receiver: Receivers, caplog: pytest.LogCaptureFixture
 ) -> None:
     probe.channel.queue_declare("default", arguments={"x-max-priority": 3, "x-message-ttl": 600_000})
     publish_message(ADD, 1, 0)
     here = receiver()
     here.collect(1)
-    assert here.subscription.problem() == ""
-    assert wait_until(lambda: "is not as the settings say" in caplog.text, 10.0)
+    assert wait_until(lambda: "it is not as the settings say" in here.subscription.problem(), 10.0)
+    assert "Queue default on" in caplog.text
     assert "inequivalent arg" in caplog.text
 
 

@@ -26,6 +26,8 @@ from tests.service import Service
 
 #: Of a service with two workers, each of which may publish.
 PROCESSES = 3
+#: Workers of which the monitor says why their services cannot send messages.
+TOLD = "FROM carrot_workerprocess WHERE alive AND unsent LIKE '%takes no messages: low on memory%'"
 #: Seconds: the default of the setting.
 GRACE = 25.0
 
@@ -91,6 +93,7 @@ def test_a_memory_alarm_parks_the_publishers_and_lets_the_consumers_drain_the_qu
                 begun = time.monotonic()
             site.wait_until(lambda: messages(rabbitmq, site) == 0, 60.0, "the queue is drained, all acknowledged")
             stays_away(load, "low on memory")
+            site.wait_until(f"SELECT count(*) = {len(workers)} {TOLD}", message="the monitor tells it of every worker")
             site.wait_until("SELECT count(*) = 0 FROM carrot_messagelog WHERE status = 'IN_PROGRESS'", 60.0)
             quiet = time.monotonic()
             load.go_on(50)
@@ -102,6 +105,7 @@ def test_a_memory_alarm_parks_the_publishers_and_lets_the_consumers_drain_the_qu
         load.work_goes_on(50)
         load.finish()
         load.settle()
+        site.wait_until(f"SELECT count(*) = 0 {TOLD}", message="the monitor knows that it is over")
         assert invariants.living_workers(site) == workers, "no process was replaced for a thread that is stuck"
     load.check(settle=False)
     never_waited(load, form, begun, over)

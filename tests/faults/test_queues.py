@@ -121,8 +121,12 @@ def test_queues_that_are_not_as_the_settings_say_are_used_as_they_are_and_each_w
             site.publish(NOTE, str(load.journal.path), name, queue=name, priority=7)
         load.work_goes_on(50)
         load.finish()
+        told = [row["notice"] for row in site.sql("SELECT notice FROM carrot_workerprocess WHERE alive")]
     load.check()
     invariants.check_completed_once(site, load.journal.runs(), names)
+    # The monitor says it, too, of every worker.
+    assert len(told) == len(load.services) * load.processes
+    assert all(f"Queue {name}: it is not as the settings say" in text for text in told for name in AS_THEY_ARE), told
     for service in load.services:
         for name in AS_THEY_ARE:
             said = [line for line in service.output().splitlines() if f"Queue {name} on" in line]

@@ -37,6 +37,9 @@ class Bells(DatabaseBroker):
     def can_ring(self) -> bool:
         return not self.away
 
+    def describe(self) -> str:
+        return "takes no messages: low on memory" if self.away else "well"
+
 
 @pytest.fixture
 def brokers(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Bells]:
@@ -181,3 +184,31 @@ def test_a_row_of_the_embedded_broker_that_is_no_json_can_be_claimed(
         cursor.execute("UPDATE carrot_messagelog SET args = 'no JSON' WHERE id = %s", [row.pk])
     relay().step()
     assert [claim.id for claim in MessageLog.objects.claim_next("default", 1, new_worker().pk)] == [row.pk]
+
+
+def test_what_keeps_due_messages_from_being_sent_is_told_when_it_is_seen_twice_and_when_it_is_over(
+    brokers: Any,
+) -> None:
+    new_row(ring_at=in_seconds(-1), broker=address(f"{HERE}/a"))
+    new_row(ring_at=in_seconds(-1), queue="other", broker=address(f"{THERE}/b"))
+    told: list[str] = []
+    here = Relay(get_settings(), told.append)
+    brokers(f"{HERE}/a").away = True
+    here.step()
+    assert told == []
+    here.step()
+    here.step()
+    why = f"{VirtualHost.parse(f'{HERE}/a')}: takes no messages: low on memory"
+    assert told == [why, why]  # a worker may have been started between the two
+    brokers(f"{HERE}/a").away = False
+    for _ in range(3):
+        here.step()
+    assert told == [why, why, ""]
+
+
+def test_what_a_service_before_it_has_told_is_taken_back_by_a_relay_that_can_send(brokers: Any) -> None:
+    told: list[str] = []
+    here = Relay(get_settings(), told.append)
+    for _ in range(3):
+        here.step()
+    assert told == [""]

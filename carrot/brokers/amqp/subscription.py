@@ -44,7 +44,7 @@ class AmqpSubscription(Subscription):
         self._deliveries: deque[Delivery] = deque()
         self._wanted = queue.concurrency
         self._not_before = 0.0
-        self._problem = ""
+        self._problem = self._difference = ""
         self._foreign = False
         # The connection's thread alone touches these.
         self._channel: Any = None
@@ -63,7 +63,7 @@ class AmqpSubscription(Subscription):
         return max(0.0, self._not_before - clock.monotonic()) if self._deliveries else 1.0
 
     def problem(self) -> str:
-        return self._problem or self._thread.error
+        return self._problem or self._thread.error or self._difference
 
     def claim(self, limit: int, worker_id: int) -> list[Claim]:
         batch: list[Delivery] = []
@@ -154,13 +154,12 @@ class AmqpSubscription(Subscription):
     def _on_compared(self, difference: str | None, error: CarrotError | None) -> None:
         self._compared = error is None
         if difference:
-            logger.warning(
-                "Queue %s on %s is not as the settings say (%s). It is used as it is; to change it, stop all services, "
-                "delete the queue in RabbitMQ, and start them again: the tasks are in the database.",
-                self.queue.name,
-                self.queue.host,
-                difference,
+            text = (
+                f"is not as the settings say ({difference}). It is used as it is; to change it, stop all services, "
+                "delete the queue in RabbitMQ, and start them again: the tasks are in the database."
             )
+            logger.warning("Queue %s on %s %s", self.queue.name, self.queue.host, text)
+            self._difference = f"it {text}"
 
     def _again(self, connection: JoinedConnection) -> None:
         if connection.is_open:
