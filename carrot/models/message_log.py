@@ -9,7 +9,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from carrot import clock
-from carrot.message import Message, uuid7
+from carrot.message import MAX_PRIORITY, Message, uuid7
 from carrot.models.columns import JSONTextField, PartialIndex
 from carrot.models.managers import PrimaryManager
 from carrot.models.transitions import MessageLogQuerySet
@@ -144,14 +144,19 @@ class MessageLog(models.Model):
         )
 
     def to_message(self) -> Message:
-        """The message that rings this row (again)."""
+        """The message that rings this row (again).
+
+        A task that comes back, as its worker died or was stopped, has waited before: its message has a priority above
+        that of the task, so that it does not stand behind a backlog once more.
+        """
+        comes_back = self.fence > 0
         return Message(
             uuid=self.uuid,
             task=self.task,
             args=tuple(self.args),
             kwargs=self.kwargs,
             queue=self.queue,
-            priority=self.priority,
+            priority=min(self.priority + comes_back, MAX_PRIORITY),
             exchange=self.exchange,
             routing_key=self.routing_key,
             origin=self.origin,

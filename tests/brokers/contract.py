@@ -80,6 +80,22 @@ class BrokerContract:
         here.collect(20, limit=3)
         assert here.arguments() == list(range(20))
 
+    def test_a_task_that_comes_back_does_not_wait_behind_a_backlog_again(
+        self, broker: Broker, receiver: Receivers
+    ) -> None:
+        publish_numbers(1)
+        here = receiver()
+        (claim,) = here.collect(1)
+        here.subscription.demand(0)
+        publish_numbers(20)
+        MessageLog.objects.release([(claim.id, claim.fence)])
+        Relay(get_settings()).step()
+        assert publisher.flush(10.0)
+        there = receiver()
+        there.subscription.demand(MANY)
+        there.collect(21, limit=1)
+        assert (there.claims[0].id, there.claims[0].priority) == (claim.id, 0)
+
     def test_a_claim_takes_no_more_than_its_limit(self, broker: Broker, receiver: Receivers) -> None:
         publish_numbers(10)
         here = receiver()
