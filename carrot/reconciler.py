@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+
+from django.db.models import Min
 
 from carrot import clock, publisher
 from carrot.conf import CarrotSettings, QueueSettings
@@ -33,6 +35,8 @@ class Reconciler(Loop):
         #: Seconds between two looks, and that a row must have been waiting to be missed: longer than any worker holds
         #: an unclaimed message.
         self._interval = settings.reconcile_interval
+        #: Until then the message of a row is sent that the publisher or the relay has in hand.
+        self._again = timedelta(seconds=2 * settings.confirm_timeout)
         self._queues = [queue for queue in queues if not queue.host.is_database]
         self._empty_before: dict[str, bool] = {}
         self._mark_at: dict[str, float] = {}
@@ -68,4 +72,15 @@ class Reconciler(Loop):
         now = clock.monotonic()
         if depth.ready < rows and now >= self._mark_at.get(queue.name, 0.0):
             self._mark_at[queue.name] = now + MARKER_LOOKS * self._interval
-            publisher.broker_of(queue.host).send_marker(queue)
+            publisher.broker_of(queue.host).send_marker(queue, self._all_sent_until(queue))
+
+    def _all_sent_until(self, queue: QueueSettings) -> datetime:
+        """The moment before which every task that waits began to, but for those whose messages the broker has taken.
+
+        After an outage old tasks are rung for minutes; their messages come out behind a marker that is sent now, and
+        are not lost. No look at bells that are set for later, as of what the broker refused.
+        """
+        now = clock.now()
+        unsent = MessageLog.objects.due(now + self._again).filter(queue=queue.name, status="PUBLISHED")
+        first = unsent.order_by().aggregate(first=Min("state_at"))["first"]
+        return min(now, first or now)

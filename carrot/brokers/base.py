@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar, TypeAlias
 
 from carrot.conf import QueueSettings
@@ -58,7 +59,7 @@ class Subscription(ABC):
         """Stops receiving and hands back what was not claimed, waiting at most ``timeout`` seconds. Idempotent."""
 
     def problem(self) -> str:
-        """Why nothing can be received at the moment, in a sentence; empty when all is well."""
+        """Why nothing can be received at the moment, or what else is wrong with the queue; empty when all is well."""
         return ""
 
 
@@ -104,9 +105,9 @@ class Broker(ABC):
         :class:`~carrot.exceptions.BrokerError`."""
 
     @abstractmethod
-    def send_marker(self, queue: QueueSettings) -> None:
+    def send_marker(self, queue: QueueSettings, before: datetime) -> None:
         """Sends a message that comes out of ``queue`` after everything sent before it, and on its arrival arms the
-        bells of the tasks whose messages should have come first."""
+        bells of the tasks whose messages should have come first: those that have waited since before ``before``."""
 
     @abstractmethod
     def describe(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import weakref
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from carrot import clock
 from carrot.brokers.base import Adopt, Broker, Depth, Subscription
@@ -96,7 +97,7 @@ class DatabaseBroker(Broker):
     def purge(self, queue: QueueSettings, timeout: float) -> int:
         return 0  # the rows are the messages
 
-    def send_marker(self, queue: QueueSettings) -> None:
+    def send_marker(self, queue: QueueSettings, before: datetime) -> None:
         """Rows cannot vanish from themselves."""
 
     def describe(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from carrot import publisher
+from carrot import clock, publisher
 from carrot.brokers import Broker
 from carrot.brokers.amqp import settlement
 from carrot.conf import get_queue, get_settings
@@ -184,7 +184,7 @@ def test_a_marker_has_the_tasks_rung_again_whose_messages_should_have_come_befor
     probe.get()
     MessageLog.objects.confirmed([lost.uuid, waiting.uuid], 0)
     here = receiver()
-    broker.send_marker(here.subscription.queue)
+    broker.send_marker(here.subscription.queue, clock.now())
     here.until(lambda: MessageLog.objects.filter(pk=lost.pk, ring_at__isnull=False).exists(), "bell for the lost one")
     assert here.arguments() == ["waits"]
     assert StrayMessage.objects.count() == 0

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from carrot import publisher
+from carrot import clock, publisher
 from carrot.brokers import Broker
 from carrot.brokers.amqp import AmqpBroker
 from carrot.conf import get_queue
@@ -53,7 +53,7 @@ def block(broker: Broker) -> None:
 
 def block_unnoticed(broker: Broker) -> None:
     """The same with a message of no row, which is not confirmed: nothing is open afterwards."""
-    broker.send_marker(get_queue("default"))
+    broker.send_marker(get_queue("default"), clock.now())
     assert wait_until(lambda: "takes no messages" in broker.describe(), 10.0)
 
 

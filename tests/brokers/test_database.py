@@ -111,7 +111,7 @@ def test_it_holds_no_messages_to_count_and_starts_no_thread(broker: Broker, rece
     here = receiver()
     publish_message(ADD, 1, 0)
     assert broker.depth(here.subscription.queue, 1.0) is None
-    broker.send_marker(here.subscription.queue)
+    broker.send_marker(here.subscription.queue, clock.now())
     assert wait_until(here.subscription.has_work, 10.0)
     assert threading.active_count() == before
     assert broker.describe() == "embedded broker"

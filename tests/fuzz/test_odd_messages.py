@@ -64,6 +64,10 @@ ODD: dict[str, tuple[Any, bytes]] = {
     "a large body": (BasicProperties(headers={"type": ADD}), b"[" * 5_000_000),
     "every property": (
         BasicProperties(
+            content_type="text/plain",
+            content_encoding="x" * 255,
+            headers={"": None, "type": 7},
+            message_id="00000000-0000-0000-0000-000000000000",
             priority=255,
             expiration="60000",
             delivery_mode=1,

@@ -98,6 +98,7 @@ def odd_properties(draw: DrawFn) -> BasicProperties:
         correlation_id=draw(text),
         user_id=draw(text),
         app_id=draw(text),
+        cluster_id=draw(text),
     )
 
 
@@ -123,10 +124,10 @@ def test_any_delivery_is_read(properties: BasicProperties, body: bytes) -> None:
     one = read(properties, body, SITE)
     assert one.kind in (TASK, MARKER, FOREIGN, STRAY)
     assert (one.kind == TASK) == (one.uuid is not None)
-    assert (one.kind == MARKER) == (one.sent_at is not None)
-    if one.sent_at is not None:
-        assert is_aware(one.sent_at)
-        assert one.sent_at.astimezone(timezone.utc)
+    assert (one.kind == MARKER) == (one.before is not None)
+    if one.before is not None:
+        assert is_aware(one.before)
+        assert one.before.astimezone(timezone.utc)
 
 
 @examples(150)

@@ -97,7 +97,7 @@ class Bells(Broker):
     def purge(self, queue: QueueSettings, timeout: float) -> int:
         return self.ready
 
-    def send_marker(self, queue: QueueSettings) -> None:
+    def send_marker(self, queue: QueueSettings, before: datetime) -> None:
         self.markers += 1
 
     def describe(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -33,8 +34,9 @@ class Queues:
             raise BrokerUnreachable("away")
         return None if self.ready is None else Depth(ready=self.ready, consumers=1)
 
-    def send_marker(self, queue: QueueSettings) -> None:
+    def send_marker(self, queue: QueueSettings, before: datetime) -> None:
         self.markers.append(queue.name)
+        self.before = before
 
 
 @pytest.fixture
@@ -124,6 +126,25 @@ def test_fewer_messages_than_rows_have_a_marker_sent_now_and_then(
     loop.step()
     assert broker.markers == ["default", "default"]
     assert not any(map(is_armed, rows))
+
+
+def test_a_marker_does_not_speak_of_tasks_whose_messages_may_be_sent_after_it(broker: Queues) -> None:
+    """As after an outage: bells of old tasks are still being rung, and come out of the queue behind the marker."""
+    for _ in range(2):
+        settled_row()
+    broker.ready = 1
+    make().step()
+    assert broker.before > in_seconds(-5)
+    unsent = new_row(state_at=in_seconds(-300), ring_at=in_seconds(-200))
+    in_hand = new_row(state_at=in_seconds(-200), ring_at=in_seconds(4))
+    refused = new_row(state_at=in_seconds(-900), ring_at=in_seconds(500))
+    new_row(queue="other", routing_key="other", state_at=in_seconds(-800), ring_at=in_seconds(-1))
+    make().step()
+    assert broker.before == unsent.state_at
+    MessageLog.objects.filter(pk=unsent.pk).update(ring_at=None)
+    make().step()
+    assert broker.before == in_hand.state_at
+    assert refused.state_at < broker.before - timedelta(seconds=1)
 
 
 def test_of_a_broker_that_does_not_answer_nothing_is_concluded(broker: Queues) -> None:

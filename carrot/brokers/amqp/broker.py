@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
+from datetime import datetime
 from typing import TypeVar
 
 import pika
@@ -97,7 +98,7 @@ class AmqpBroker(Broker):
         except (FutureTimeout, CancelledError) as error:
             raise BrokerUnreachable(f"{self.host} did not answer within {timeout:g} s") from error
 
-    def send_marker(self, queue: QueueSettings) -> None:
+    def send_marker(self, queue: QueueSettings, before: datetime) -> None:
         # Priority 0 puts it behind every waiting message; one that is lost is followed by the next.
         properties = pika.BasicProperties(
             type=MARKER_TYPE,
@@ -105,7 +106,7 @@ class AmqpBroker(Broker):
             priority=0,
             delivery_mode=1,
         )
-        self.publisher().send_loose(queue.name, clock.now().isoformat().encode(), properties)
+        self.publisher().send_loose(queue.name, before.isoformat().encode(), properties)
 
     def describe(self) -> str:
         threads = [thread for thread in (self._consumer, self._publisher) if thread is not None]

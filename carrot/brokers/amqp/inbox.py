@@ -28,7 +28,7 @@ class Read(NamedTuple):
     message_id: str
     reason: str
     excerpt: str
-    sent_at: datetime | None = None
+    before: datetime | None = None
     #: Not sent by carrot: another program, or carrot 1.x.
     stranger: bool = False
 
@@ -39,10 +39,10 @@ def read(properties: Any, body: bytes, site: str) -> Read:
     if sender is not None and sender != site:
         return _stray(FOREIGN, properties, body, "sent by another installation")
     if properties.type == MARKER_TYPE and sender == site:
-        sent_at = _sent_at(body)
-        if sent_at is None:
+        before = _moment(body)
+        if before is None:
             return _stray(STRAY, properties, body, "a marker without a time")
-        return Read(MARKER, None, "", "", "", "", sent_at)
+        return Read(MARKER, None, "", "", "", "", before)
     try:
         uuid = _serializer.get_uuid(properties)
     except MessageFormatError as error:
@@ -52,7 +52,7 @@ def read(properties: Any, body: bytes, site: str) -> Read:
     return _stray(TASK, properties, body, "")._replace(uuid=uuid, stranger=True)
 
 
-def _sent_at(body: bytes) -> datetime | None:
+def _moment(body: bytes) -> datetime | None:
     """The time in a marker, aware or naive as the times of rows are; None where it cannot be compared with them."""
     now = clock.now()
     try:

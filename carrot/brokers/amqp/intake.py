@@ -80,7 +80,7 @@ class Intake:
         try:
             if strays:
                 self._keep(strays)
-            if markers := [one.sent_at for one in opened if one.kind == MARKER and one.sent_at is not None]:
+            if markers := [one.before for one in opened if one.kind == MARKER and one.before is not None]:
                 self._marker_came(max(markers))
         except DatabaseFailure:
             # The claims are committed and count for more.
@@ -161,14 +161,15 @@ class Intake:
             ]
         )
 
-    def _marker_came(self, sent_at: Any) -> None:
-        """Everything sent before a marker came out before it: what still waits without a bell has lost its message.
+    def _marker_came(self, before: Any) -> None:
+        """Everything sent before a marker came out before it: what has waited since ``before`` the moment it names and
+        has no bell has lost its message.
 
         Its bell is set a little ahead, so that messages another worker holds at this moment are claimed first.
         """
         name = self.queue.name
         lost = (
-            MessageLog.objects.believed_in(name).filter(state_at__lt=sent_at).arm(2 * get_settings().reconcile_interval)
+            MessageLog.objects.believed_in(name).filter(state_at__lt=before).arm(2 * get_settings().reconcile_interval)
         )
         if lost:
             logger.warning("The messages of %d task(s) in queue %s may be lost; they ring again.", lost, name)
