@@ -88,7 +88,8 @@ def run(parts: list[tuple[list[str], int]], variables: dict[str, str], file: Pat
     suites.headline(f"{variables['CARROT_FAULTS']} form, seed {variables['CARROT_FAULTS_SEED']}")
     if records:
         print(report.as_text(report.table(records)))
-    print(f"\n{time.monotonic() - begun:.0f} seconds: {counts['passed']} passed, {counts['failed']} failed")
+    shown = ", ".join(f"{number} {what}" for what, number in counts.items() if number or what != "skipped")
+    print(f"\n{time.monotonic() - begun:.0f} seconds: {shown}")
     if not counts["passed"] and not counts["failed"]:
         print("No test is named so.", file=sys.stderr)
     return 0 if counts["passed"] and not counts["failed"] else 1

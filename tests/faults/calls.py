@@ -16,5 +16,7 @@ def never_waited(load: Workload, form: Form, since: float, until: float) -> None
     """Check that nobody waited for the broker who published between two moments on time.monotonic."""
     p99 = load.publish_p99(since, until)
     longest = max(call.took for call in load.calls() if since <= call.ended <= until)
+    if load.scenario is not None:
+        load.scenario.publish_away = max(load.scenario.publish_away or 0.0, p99)
     assert p99 < form.seconds(SHARED, PROMISED), (p99, longest)
     assert longest < LONGEST, (p99, longest)

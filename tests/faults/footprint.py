@@ -69,7 +69,8 @@ class Footprint:
     def excess(self, baseline: Footprint) -> list[str]:
         """What is not as it was: a process holds more than the like of it did, or has lost threads.
 
-        A tenth more is allowed, and what is opened at need.
+        A tenth more is allowed, and what is opened at need. Memory is not compared: within minutes a process that has
+        begun to work grows by more than a tenth. ``scripts/soak`` does, over hours.
         """
         found = []
         for role, at_need in AT_NEED.items():

@@ -1,6 +1,7 @@
 """The fault scenarios, by their ids. Each has tests marked with its id, or says why not.
 
-The ids have gaps: what they named turned out to be part of another one.
+The ids have gaps: what they named turned out to be part of another one. That a health command tells of a thread that
+has died (F10) waits for that command.
 """
 
 from __future__ import annotations

@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
-from tests.faults.combinations import corners, on_postgresql
+from tests.faults import invariants
+from tests.faults.clocks import Clock
+from tests.faults.combinations import corners, on_postgresql, on_postgresql_and_rabbitmq
 from tests.faults.form import Form
 from tests.faults.freezing import worker_pids
+from tests.faults.load import Journal, publish_all
 from tests.faults.report import Record
 from tests.faults.slots import Schedules
 from tests.faults.workload import Workload
 from tests.project import Broker, Database, ProjectFactory
 
+HOLD = "tests.faults.fault_tasks.hold"
 HOUR, DAY = 3600.0, 86_400.0
 BACK, AHEAD = [-HOUR, -DAY], [HOUR, DAY]
 #: Seconds of the lease in the short form: it has to end in a test, and no busy machine lets a process stand still so
@@ -57,6 +61,38 @@ def test_a_service_whose_clock_is_set_goes_on_and_so_do_the_schedules(
     assert balance.doubled_plain == {}
     assert tried_again(load) == []
     schedules.check()
+
+
+@pytest.mark.scenario("F35")
+@on_postgresql_and_rabbitmq
+def test_a_service_whose_clock_is_wrong_takes_over_from_a_dead_one_neither_early_nor_late(
+    project: ProjectFactory, form: Form, scenario: Record, database: Database, broker: Broker
+) -> None:
+    site = project(database=database, broker=broker, queues=[{"name": "default", "concurrency": 2}], **settings(form))
+    lease, journal, gate = settings(form)["lease"], Journal(site), site.directory / "gate"
+    clock = Clock(site.directory / "clock")
+    site.service(env=clock.env).wait_ready()
+    for n, offset in enumerate(form.random.sample([*BACK, *AHEAD], form.times(1, 4))):
+        dies = site.service()
+        dies.wait_ready()
+        clock.shift(offset)
+        names = [f"held{n}-{slot}" for slot in range(4)]  # a task on each thread of both
+        publish_all(site, [(HOLD, str(journal.path), name, str(gate)) for name in names])
+        for name in names:
+            journal.wait_begun(name)
+        lost = worker_pids(site, dies)
+        scenario.fault()
+        dies.kill()
+        killed = time.monotonic()
+        site.wait_until(
+            lambda lost=lost: not lost & set(invariants.living_workers(site)), lease + 60.0, "it is taken for lost"
+        )
+        seconds = time.monotonic() - killed
+        scenario.recovered(seconds)
+        # The last beat was as old as the time between two, or less.
+        assert lease - form.seconds(0.5, 5.0) - 0.5 < seconds < lease + form.limit(2 * REAPER_LOOK)
+    gate.touch()
+    invariants.wait_for_rest(site)
 
 
 @pytest.mark.scenario("F35")

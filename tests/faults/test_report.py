@@ -30,7 +30,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     record.fault()
     record.recovered(0.5, 1.25, 0.25)
     record.sent, record.lost, record.phantom, record.doubled_plain, record.doubled_atomic = 5000, 0, 0, 7, 0
-    record.publish_p99 = 0.0123
+    record.publish_p99, record.publish_away = 0.0123, 0.0234
     record.write()
     return tmp_path / "report"
 
@@ -51,6 +51,7 @@ def test_the_table_has_a_line_for_each_test_by_scenario(file: Path) -> None:
         "7 + 0",
         "0.50 / 1.25 / 1.25",
         "12.3 ms",
+        "23.4 ms",
         "passed",
     ]
     assert [cell.strip() for cell in second if cell.strip()] == [
@@ -65,7 +66,7 @@ def test_the_table_has_a_line_for_each_test_by_scenario(file: Path) -> None:
 def test_as_markdown_it_is_a_table_of_the_documentation(file: Path) -> None:
     lines = printed(file, "--markdown").stdout.splitlines()
     assert len(lines) == 4
-    assert lines[1] == "|" + " --- |" * 11
+    assert lines[1] == "|" + " --- |" * 12
     assert lines[3].endswith("| passed; a \\| b |")
 
 
@@ -80,7 +81,7 @@ def test_of_several_rounds_a_line_has_all_of_a_test(file: Path, monkeypatch: pyt
     record.write()
     done = printed(file, other, "--markdown")
     cells = [cell.strip() for cell in done.stdout.splitlines()[2].split("|")[4:-1]]
-    assert cells == ["5,500", "6", "1", "0", "9 + 0", "0.50 / 3.50 / 3.50", "12.3 ms", "passed"]
+    assert cells == ["5,500", "6", "1", "0", "9 + 0", "0.50 / 3.50 / 3.50", "12.3 ms", "23.4 ms", "passed"]
     assert len(done.stdout.splitlines()) == 4
     record.passed = False
     record.write()

@@ -126,13 +126,17 @@ class Workload:
         self._wait(lambda: completed(self.site) >= goal, timeout, f"{count} more tasks are COMPLETED")
 
     def resumed(self, after: float, timeout: float = 60.0) -> float:
-        """Wait for a task that begins after a moment on ``time.monotonic``; return how many seconds later it began.
+        """Wait for a task that is claimed and begins after a moment on ``time.monotonic``; return how many seconds
+        later it began. Needs the database.
 
         Tell the moment at which the fault was over: this is the time to recover, and it is reported.
         """
+        rows = self.site.sql("SELECT args FROM carrot_messagelog WHERE status = 'IN_PROGRESS'")
+        claimed = {invariants.name_of(row) for row in rows}  # they could begin without broker and database
 
         def first() -> float | None:
-            return next((mark.at for mark in self.journal.marks() if mark.what == "begin" and mark.at > after), None)
+            begun = (mark for mark in self.journal.marks() if mark.what == "begin" and mark.name not in claimed)
+            return next((mark.at for mark in begun if mark.at > after), None)
 
         self._wait(lambda: first() is not None, timeout, "tasks begin again")
         seconds = (first() or after) - after
