@@ -82,7 +82,13 @@ def _no_directory(path: Path, precious: Path) -> None:
     shutil.rmtree(path.parent)
 
 
-OBSTACLES = [_symbolic_link, _hard_link, _directory, _pipe, _no_directory]
+def _read_only_directory(path: Path, precious: Path) -> None:
+    """One in which root, too, can make no file."""
+    shutil.rmtree(path.parent)
+    path.parent.symlink_to("/sys/kernel")
+
+
+OBSTACLES = [_symbolic_link, _hard_link, _directory, _pipe, _no_directory, _read_only_directory]
 
 
 @pytest.mark.scenario("F39")
@@ -102,6 +108,8 @@ def test_what_stands_in_the_place_of_the_log_file_is_not_touched_and_tasks_go_on
             runs_a_task(site)
             assert precious.read_text() == "of somebody else\n"
             clear(log)
+            if log.parent.is_symlink():
+                log.parent.unlink()
             log.parent.mkdir(exist_ok=True)
             # What was logged meanwhile went into a file without a name; from here on there is one again.
             line = f"{runs_a_task(site)} completed in"

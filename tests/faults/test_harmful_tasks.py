@@ -121,6 +121,7 @@ def test_a_task_that_takes_all_memory_fails_or_costs_three_processes_at_most(
     deaths = sum(service.output().count("another takes its place") for service in load.services)
     scenario.remark(f"{runs} runs of {hogs} tasks that take all memory, {deaths} processes replaced")
     assert runs <= MAX_CRASHES * hogs
+    assert deaths <= runs, "no process died but by such a task: none dies again and again for want of memory"
     # In the same process there was no memory for the code of its neighbours either.
     failed = site.sql("SELECT args, exception FROM carrot_messagelog WHERE status = 'FAILED'")
     starved = [invariants.name_of(row) for row in failed if any(word in row["exception"] for word in NO_MEMORY)]
