@@ -78,10 +78,10 @@ def _notice_our_end(connection: BaseDatabaseWrapper, **_: object) -> None:
     """Tells PostgreSQL how soon to notice that this host has vanished: the rows that it has locked then are locked for
     every service.
 
-    Leaves what the site has set for its user or its connections. Behind a pooler that gives one session to many clients
-    these settings may stay with it, and do no harm there.
+    Leaves what the site has set for its user or its connections, and all sessions behind a pooler: they are others',
+    too. (There the number of the process that answers is not the one that greeted us.)
     """
-    if connection.alias != alias():
+    if connection.alias != alias() or connection.vendor != "postgresql":
         return
     silence = min(SILENCE, SHARE_OF_LEASE * get_settings().lease)
     values = {
@@ -95,8 +95,9 @@ def _notice_our_end(connection: BaseDatabaseWrapper, **_: object) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT set_config(s.name, v.value, false) FROM unnest(%s::text[], %s::text[]) AS v (name, value)"
-            " JOIN pg_settings s ON s.name = v.name WHERE s.source IN ('default', 'configuration file')",
-            [list(values), [str(value) for value in values.values()]],
+            " JOIN pg_settings s ON s.name = v.name WHERE s.source IN ('default', 'configuration file')"
+            " AND pg_backend_pid() = %s",
+            [list(values), [str(value) for value in values.values()], connection.connection.info.backend_pid],
         )
 
 

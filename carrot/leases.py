@@ -125,11 +125,12 @@ def release_orphans() -> int:
     again, and the others do not wait for them.
     """
     released = 0
-    while orphans := MessageLog.objects.orphans():
+    locked: set[int] = set()
+    while orphans := MessageLog.objects.orphans(but=locked):
         count = MessageLog.objects.release(((pk, fence) for pk, fence, _worker in orphans), skip_locked=True)
         released += count
-        if not count:
-            break
+        if count < len(orphans):
+            locked.update(pk for pk, _fence, _worker in orphans)
     if released:
         logger.warning("%d task(s) of lost workers run again.", released)
     return released

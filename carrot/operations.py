@@ -154,7 +154,10 @@ def requeue_all() -> int:
     # Their keys are read first: rows that were rung wait as before, and no condition tells them from the others.
     rung = _sliced(list(waiting.order_by("pk").values_list("pk", flat=True)), some, (Status.PUBLISHED,)).done
     while orphans := MessageLog.objects.orphans(SLICE):
-        rung += MessageLog.objects.release((pk, fence) for pk, fence, _worker in orphans)
+        released = MessageLog.objects.release(((pk, fence) for pk, fence, _worker in orphans), skip_locked=True)
+        rung += released
+        if not released:
+            break  # locked, or somebody else's by now: the reapers look at them again
     return rung
 
 

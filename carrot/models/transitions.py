@@ -12,7 +12,7 @@ and the other changes nothing. A claim's own verbs compare the fence as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -153,12 +153,17 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
 
     # -- lost workers ---------------------------------------------------------------------------------------------
 
-    def orphans(self, limit: int = 500) -> list[tuple[int, int, int | None]]:
-        """IN_PROGRESS rows without a live worker, as (id, fence, worker id): what O's "somebody" has to release."""
+    def orphans(self, limit: int = 500, *, but: Collection[int] = ()) -> list[tuple[int, int, int | None]]:
+        """IN_PROGRESS rows without a live worker, as (id, fence, worker id): what O's "somebody" has to release.
+
+        Without those whose ids are in ``but``.
+        """
         from carrot.models.worker_process import WorkerProcess
 
         alive = WorkerProcess.objects.using(self.db).filter(pk=models.OuterRef("worker_id"), alive=True)
         found = self.filter(status="IN_PROGRESS").exclude(models.Exists(alive))
+        if but:
+            found = found.exclude(pk__in=but)
         # In no order: one by the key makes SQLite read the whole table.
         return list(found.order_by().values_list("pk", "fence", "worker_id")[:limit])
 
@@ -254,9 +259,11 @@ class MessageLogQuerySet(models.QuerySet["MessageLog"]):
     def believed_in(self, queue: str) -> MessageLogQuerySet:
         """Rows whose message is believed to be in ``queue``. Only what is routed into the queue of its own name: where
         another routing key or exchange leads, this service cannot count."""
-        return self.filter(
-            queue=queue, exchange__in=("", queue), routing_key=queue, status="PUBLISHED", ring_at__isnull=True
-        )
+        return self.routed_into(queue).filter(status="PUBLISHED", ring_at__isnull=True)
+
+    def routed_into(self, queue: str) -> MessageLogQuerySet:
+        """Rows whose messages go into the queue of their name by the default exchange, or one of that name."""
+        return self.filter(queue=queue, exchange__in=("", queue), routing_key=queue)
 
     def arm(self, ring_in: float) -> int:
         """Arms the bells of waiting rows whose messages may be lost. A claim in between wins: it has left PUBLISHED.

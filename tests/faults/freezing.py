@@ -34,7 +34,7 @@ def freeze(site: Project, processes: Sequence[Process], *, holding_locks: bool =
         for process in processes:
             process.signal(signal.SIGSTOP)
         time.sleep(SILENCE)
-        if _hold_locks(site) == holding_locks:
+        if hold_locks(site) == holding_locks:
             return
         thaw(processes)
         time.sleep(0.05)
@@ -72,7 +72,8 @@ def claims_of(site: Project, service: Service) -> set[str]:
     return {invariants.name_of(row) for row in rows}
 
 
-def _hold_locks(site: Project) -> bool:
+def hold_locks(site: Project) -> bool:
+    """Whether somebody who does not move has rows of tasks locked."""
     if site.database == "postgresql":
         return bool(site.sql(SILENT_HOLDERS))
     with contextlib.closing(sqlite3.connect(site.database_name, timeout=SILENCE, isolation_level=None)) as connection:

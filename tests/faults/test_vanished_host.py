@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.combinations import on_postgresql
 from tests.faults.form import Form
-from tests.faults.freezing import freeze
+from tests.faults.freezing import freeze, hold_locks
 from tests.faults.load import publish_all
 from tests.faults.packet_loss import LossyProxy, local_ports
 from tests.faults.report import Record
@@ -61,6 +61,7 @@ def test_a_host_that_vanishes_while_it_has_rows_locked_costs_a_lease_and_no_task
         assert to_broker.lose_clients(ports) >= (load.processes if broker == "amqp" else 0)
         load.kill_service(host)
         gone = time.monotonic()
+        assert hold_locks(site), "PostgreSQL was not told"
         (last,) = site.sql("SELECT max(id) AS id FROM carrot_messagelog")
         gate.touch()
         site.wait_until(

@@ -155,7 +155,7 @@ class Verbs(Table):
         return tuple(sorted(self.keys.index(pk) for pk, _fence, _worker in MessageLog.objects.orphans()))
 
     def release(self, task: int, age: int, ring_in: float) -> None:
-        MessageLog.objects.release([(self.keys[task], self.fence(age))], ring_in=ring_in)
+        MessageLog.objects.release([(self.keys[task], self.fence(age))], ring_in=ring_in, skip_locked=True)
 
     # -- bells ----------------------------------------------------------------------------------------------------
 

@@ -208,7 +208,7 @@ def server_side() -> dict[str, str]:
     ("lease", "expected"),
     [(30.0, ["10", "5", "3", "20000"]), (300.0, ["10", "5", "3", "20000"]), (3.0, ["1", "1", "3", "2000"])],
 )
-def test_postgresql_gives_up_the_sessions_of_a_host_that_vanished_before_its_lease_is_over(
+def test_postgresql_gives_up_the_sessions_of_a_host_that_vanished_about_when_its_lease_is_over(
     options: dict[str, Any], settings: Any, lease: float, expected: list[str]
 ) -> None:
     settings.CARROT = settings.CARROT | {"lease": lease, "heartbeat": 0.5}
@@ -232,3 +232,12 @@ def test_what_the_site_has_set_for_its_connections_stays(options: dict[str, Any]
     database.harden("worker")
 
     assert set(in_a_thread(server_side)) == set(SERVER_SIDE) - {"tcp_keepalives_idle"}  # type: ignore[call-overload]
+
+
+@on_postgresql
+def test_sessions_behind_a_pooler_are_left_alone(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It greets with a number of its own, and answers with that of any server process."""
+    connection.ensure_connection()
+    monkeypatch.setattr(type(connection.connection.info), "backend_pid", 4711)
+    database.harden("worker")
+    assert in_a_thread(server_side) == {}

@@ -14,7 +14,7 @@ from carrot.board import ENDED, FREE, LEASE_MARGIN, READY, STARTING, Board, Slot
 from carrot.conf import CarrotSettings
 from carrot.leases import Leases, Reaper, Undertaker, release_orphans
 from carrot.models import MessageLog, Status, WorkerProcess
-from carrot.models.transitions import MAX_CRASHES
+from carrot.models.transitions import MAX_CRASHES, MessageLogQuerySet
 from carrot.models.worker_process import WorkerProcessQuerySet
 from tests.marks import committing
 from tests.rows import claim_of, new_row, new_worker, status_of, unsaved_row
@@ -268,7 +268,11 @@ def test_many_orphans_are_released_in_pieces(caplog: pytest.LogCaptureFixture) -
 
 @committing
 @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="it has no locks of rows")
-def test_an_orphan_whose_row_is_locked_keeps_no_other_waiting_and_is_released_later() -> None:
+def test_orphans_whose_rows_are_locked_keep_no_others_waiting_and_are_released_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    look = MessageLogQuerySet.orphans
+    monkeypatch.setattr(MessageLogQuerySet, "orphans", lambda rows, *, but: look(rows, 1, but=but))
     held, *others = [new_row(status=Status.IN_PROGRESS, fence=1) for _ in range(3)]
     locked, checked = threading.Event(), threading.Event()
 
