@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from django.db.models import Min
+from django.db.models import Count, Min
 
 from carrot import clock, publisher
 from carrot.conf import CarrotSettings, QueueSettings
@@ -69,18 +69,22 @@ class Reconciler(Loop):
             self._empty_before[queue.name] = True
             return
         self._empty_before.pop(queue.name, None)
-        now = clock.monotonic()
-        if depth.ready < rows and now >= self._mark_at.get(queue.name, 0.0):
-            self._mark_at[queue.name] = now + MARKER_LOOKS * self._interval
-            publisher.broker_of(queue.host).send_marker(queue, self._all_sent_until(queue))
+        if depth.ready < rows and clock.monotonic() >= self._mark_at.get(queue.name, 0.0):
+            before = self._all_sent_before(queue)
+            if before is not None:
+                self._mark_at[queue.name] = clock.monotonic() + MARKER_LOOKS * self._interval
+                publisher.broker_of(queue.host).send_marker(queue, before)
 
-    def _all_sent_until(self, queue: QueueSettings) -> datetime:
-        """The moment before which every task that waits began to, but for those whose messages the broker has taken.
+    def _all_sent_before(self, queue: QueueSettings) -> datetime | None:
+        """A moment; of the tasks that have waited for longer, the broker has taken every message. None: there are too
+        many bells to tell.
 
-        After an outage old tasks are rung for minutes; their messages come out behind a marker that is sent now, and
-        are not lost. No look at bells that are set for later, as of what the broker refused.
+        After an outage old tasks are rung for minutes. Their messages come out behind a marker that is sent now, and
+        are not lost.
         """
         now = clock.now()
-        unsent = MessageLog.objects.due(now + self._again).filter(queue=queue.name, status="PUBLISHED")
-        first = unsent.order_by().aggregate(first=Min("state_at"))["first"]
-        return min(now, first or now)
+        unsent = MessageLog.objects.due(now + self._again).routed_into(queue.name)
+        # What the broker has refused has a note, and no place in the queue.
+        bells = unsent.filter(note="").exclude(status="WAITING")[:COUNTED]
+        found = bells.aggregate(count=Count("pk"), first=Min("state_at"))
+        return None if found["count"] == COUNTED else min(now, found["first"] or now)

@@ -61,7 +61,8 @@ class Relay(Loop):
             broker = publisher.broker_of(host)
             # A broker that is away is not rung: its rows would only be pushed forward, one bell after the other.
             if not broker.can_ring():
-                unsent.append(f"{host}: {broker.describe()}")
+                if MessageLog.objects.due(clock.now()).filter(queue__in=names).exists():
+                    unsent.append(f"{host}: {broker.describe()}")
                 continue
             rows = MessageLog.objects.ring(
                 names,

@@ -28,8 +28,8 @@ from carrot.models import WorkerProcess
 
 #: How a service is started; lists that wait for one say so.
 START = "python manage.py carrot"
-#: Workers whose reports a list shows at most.
-MAX_REPORTS = 100
+#: Workers that a page asks at most for what they report, and different reports that it shows.
+MAX_REPORTS, MAX_NEWS = 100, 10
 
 
 class TaskListAdmin(TaskActions):
@@ -181,16 +181,25 @@ def no_worker() -> SafeString | str:
 
 
 def hindrances(request: HttpRequest) -> list[SafeString | str]:
-    """What keeps waiting tasks from being run, in sentences: that no worker lives, or what those that live report."""
+    """What one should know about the running of waiting tasks, in sentences: that no worker lives, or what those that
+    live report.
+    """
     if text := no_worker():
         return [text]
     if not request.user.has_perm("carrot.view_workerprocess"):
         return []
-    reports = {news_of(worker) for worker in WorkerProcess.objects.alive().exclude(notice="", unsent="")[:MAX_REPORTS]}
-    return [format_html("{} {}", _("Workers report:"), display.shortened(report, 300)) for report in sorted(reports)]
+    workers = WorkerProcess.objects.alive().exclude(notice="", unsent="")[:MAX_REPORTS]
+    news = sorted({text for worker in workers for text in news_of(worker)})
+    more = [_("And %d reports more.") % (len(news) - MAX_NEWS)] if len(news) > MAX_NEWS else []
+    return [
+        format_html("{} {}", _("Workers report:"), display.shortened(text, 400)) for text in [*news[:MAX_NEWS], *more]
+    ]
 
 
-def news_of(worker: WorkerProcess) -> str:
-    """What a worker wants its operator to know, a line each; empty where all is well."""
-    unsent = [_("Tasks wait for their messages to be sent. %s") % line for line in worker.unsent.splitlines()]
-    return url_passwords_masked("\n".join([*worker.notice.splitlines(), *unsent]))
+def news_of(worker: WorkerProcess) -> list[str]:
+    """What a worker wants its operator to know, in sentences."""
+    if not worker.alive:
+        return []  # what it said is history
+    text = _("The service on %(host)s cannot send messages: %(why)s")
+    unsent = [text % {"host": worker.host, "why": why} for why in worker.unsent.splitlines()]
+    return [url_passwords_masked(text) for text in [*worker.notice.splitlines(), *unsent]]

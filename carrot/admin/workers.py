@@ -84,11 +84,8 @@ class WorkerProcessAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("state"))
     def state_and_news(self, worker: WorkerProcess) -> SafeString:
-        news = news_of(worker)
-        if not news:
-            return self.state(worker)
-        text = display.shortened(news, 200)
-        return format_html('{}<span class="carrot-warning">{}</span>', self.state(worker), text)
+        news = ((display.shortened(text, 120),) for text in news_of(worker))
+        return self.state(worker) + format_html_join("", '<span class="carrot-warning">{}</span>', news)
 
     @admin.display(description=gettext_lazy("started"), ordering="pk")
     def started(self, worker: WorkerProcess) -> SafeString | str:
@@ -104,7 +101,7 @@ class WorkerProcessAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("notice"))
     def news(self, worker: WorkerProcess) -> SafeString | str:
-        return news_of(worker) or display.EMPTY
+        return "\n".join(news_of(worker)) or display.EMPTY
 
     @admin.display(description=gettext_lazy("how it ended"))
     def ending_text(self, worker: WorkerProcess) -> str:

@@ -146,17 +146,19 @@ class MessageLog(models.Model):
     def to_message(self) -> Message:
         """The message that rings this row (again).
 
-        A task that comes back, as its worker died or was stopped, has waited before: its message has a priority above
-        that of the task, so that it does not stand behind a backlog once more.
+        A task whose worker was lost has waited before: its message has a priority above that of the task, so that it
+        does not stand behind a backlog once more.
         """
-        comes_back = self.fence > 0
+        # Each claim raises fence and tries, and a hand-back takes its try off again; whatever else has a row rung
+        # again, as an operator, raises the fence alone.
+        worker_lost = self.crashes > 0 or (self.tries > 0 and self.fence == self.tries + self.hand_backs)
         return Message(
             uuid=self.uuid,
             task=self.task,
             args=tuple(self.args),
             kwargs=self.kwargs,
             queue=self.queue,
-            priority=min(self.priority + comes_back, MAX_PRIORITY),
+            priority=min(self.priority + worker_lost, MAX_PRIORITY),
             exchange=self.exchange,
             routing_key=self.routing_key,
             origin=self.origin,

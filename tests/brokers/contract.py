@@ -80,7 +80,7 @@ class BrokerContract:
         here.collect(20, limit=3)
         assert here.arguments() == list(range(20))
 
-    def test_a_task_that_comes_back_does_not_wait_behind_a_backlog_again(
+    def test_a_task_whose_worker_was_lost_does_not_wait_behind_a_backlog_again(
         self, broker: Broker, receiver: Receivers
     ) -> None:
         publish_numbers(1)

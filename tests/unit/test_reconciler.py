@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -137,14 +137,30 @@ def test_a_marker_does_not_speak_of_tasks_whose_messages_may_be_sent_after_it(br
     assert broker.before > in_seconds(-5)
     unsent = new_row(state_at=in_seconds(-300), ring_at=in_seconds(-200))
     in_hand = new_row(state_at=in_seconds(-200), ring_at=in_seconds(4))
-    refused = new_row(state_at=in_seconds(-900), ring_at=in_seconds(500))
-    new_row(queue="other", routing_key="other", state_at=in_seconds(-800), ring_at=in_seconds(-1))
+    soon, old = in_seconds(4), in_seconds(-900)
+    new_row(state_at=old, ring_at=soon, note="refused")
+    new_row(state_at=old, ring_at=soon, exchange="missing")
+    new_row(state_at=old, ring_at=soon, status=Status.WAITING)
+    new_row(state_at=old, ring_at=soon, queue="other", routing_key="other")
     make().step()
     assert broker.before == unsent.state_at
     MessageLog.objects.filter(pk=unsent.pk).update(ring_at=None)
     make().step()
     assert broker.before == in_hand.state_at
-    assert refused.state_at < broker.before - timedelta(seconds=1)
+
+
+def test_while_very_many_bells_are_due_no_marker_is_sent(broker: Queues, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carrot.reconciler.COUNTED", 3)
+    for _ in range(3):
+        settled_row()
+        unsent = settled_row(ring_at=in_seconds(-1))
+    broker.ready = 1
+    loop = make()
+    loop.step()
+    assert broker.markers == []
+    MessageLog.objects.filter(pk=unsent.pk).update(ring_at=None)
+    loop.step()
+    assert broker.markers == ["default"]
 
 
 def test_of_a_broker_that_does_not_answer_nothing_is_concluded(broker: Queues) -> None:

@@ -204,6 +204,11 @@ def test_what_keeps_due_messages_from_being_sent_is_told_when_it_is_seen_twice_a
     for _ in range(3):
         here.step()
     assert told == [why, why, ""]
+    brokers(f"{THERE}/b").away = True  # of which nothing is wanted
+    new_row(ring_at=in_seconds(-1), queue="gone", broker=address(f"{HERE}/a"))
+    for _ in range(3):
+        here.step()
+    assert told == [why, why, ""]
 
 
 def test_what_a_service_before_it_has_told_is_taken_back_by_a_relay_that_can_send(brokers: Any) -> None:

@@ -162,8 +162,9 @@ class Intake:
         )
 
     def _marker_came(self, before: Any) -> None:
-        """Everything sent before a marker came out before it: what has waited since ``before`` the moment it names and
-        has no bell has lost its message.
+        """Everything sent before a marker came out before it: what has waited since a time before the moment it names,
+        and has no bell, has lost its message; or it is still to come, where a long transaction published, or a clock is
+        behind.
 
         Its bell is set a little ahead, so that messages another worker holds at this moment are claimed first.
         """

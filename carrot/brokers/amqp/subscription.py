@@ -148,11 +148,11 @@ class AmqpSubscription(Subscription):
             self._thread.later(RETRY * 2, partial(self._again, connection))
         else:
             connection.channel(on_open_callback=self._on_channel)
-            if not self._compared:
+            if not self._compared or self._difference:
                 Dialogue(connection, compare(self.queue, connection.major_version), self._on_compared)
 
     def _on_compared(self, difference: str | None, error: CarrotError | None) -> None:
-        self._compared = error is None
+        self._compared, self._difference = error is None, ""
         if difference:
             text = (
                 f"is not as the settings say ({difference}). It is used as it is; to change it, stop all services, "

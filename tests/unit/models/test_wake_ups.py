@@ -216,3 +216,24 @@ def test_a_claim_that_came_first_is_not_withdrawn() -> None:
     claim_of(row)
     assert MessageLog.objects.filter(pk=row.pk).withdraw() == 0
     assert status_of(row) == Status.IN_PROGRESS
+
+
+def test_only_a_task_whose_worker_was_lost_is_rung_with_a_priority_above_its_own() -> None:
+    def priority(row: MessageLog) -> int:
+        row.refresh_from_db()
+        return row.to_message().priority
+
+    fresh, lost, killed, returned, armed, first = (new_row(priority=number) for number in (4, 4, 4, 4, 4, 255))
+    for row in (lost, first):
+        MessageLog.objects.release([(row.pk, claim_of(row).fence)])
+    worker = new_worker()
+    claim_of(killed, worker)
+    MessageLog.objects.blame([killed.pk], worker.pk, "it was killed")
+    MessageLog.objects.hand_back([claim_of(returned)], note="another version of the code")
+    MessageLog.objects.filter(pk=armed.pk).arm(0.0)
+    assert [priority(row) for row in (fresh, lost, killed, returned, armed, first)] == [4, 5, 5, 4, 4, 255]
+    MessageLog.objects.hand_back([claim_of(lost)])
+    assert priority(lost) == 5
+    MessageLog.objects.filter(pk=lost.pk).update(status="FAILED")
+    MessageLog.objects.requeue([lost.pk], {"default": ("amqp://h/", 0.0)})
+    assert priority(lost) == 4
