@@ -2,12 +2,52 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from carrot.brokers.amqp.connection import FIRST_DELAY, LAST_DELAY, ConnectionThread
 from carrot.virtual_host import VirtualHost
+from tests.servers.process import wait_until
+
+
+def open_sockets() -> set[str]:
+    """Those of this process."""
+    return {name for entry in Path("/proc/self/fd").iterdir() if (name := target(entry)).startswith("socket:")}
+
+
+def target(entry: Path) -> str:
+    try:
+        return os.readlink(entry)
+    except FileNotFoundError:
+        return ""  # that of the look itself
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux tells what a process has open")
+@pytest.mark.parametrize("answers", [True, False], ids=["silent", "deaf"])
+def test_an_end_amid_an_attempt_to_connect_leaves_no_socket(answers: bool) -> None:
+    with ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(0 if answers else 4):  # as many waiting as it takes: no SYN is answered any more
+            client = sockets.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        before = open_sockets()
+        thread = ConnectionThread(VirtualHost(f"amqp://127.0.0.1:{listener.getsockname()[1]}/"), "consumer")
+        thread.start()
+        thread.connect()
+        assert wait_until(lambda: len(open_sockets() - before) == 3, 5.0), (
+            "its loop has a pair of them, and the attempt one"
+        )
+        assert thread.shut(5.0)
+        thread.join(5.0)
+        assert open_sockets() - before == set()
 
 
 class Delays:

@@ -30,8 +30,8 @@ LAST_DELAY = 2.0
 #: Seconds. RabbitMQ notices after two to three of them that a host has vanished; what was delivered there has to come
 #: back within the lease.
 HEARTBEAT = 10
-#: Seconds for TCP, TLS and the AMQP handshake together.
-CONNECT_TIMEOUT = 8
+#: Seconds for TCP, TLS and the AMQP handshake together, and for the abort of such an attempt.
+CONNECT_TIMEOUT, ABORT = 8, 0.5
 
 
 def parameters(host: VirtualHost, purpose: str) -> list[pika.ConnectionParameters]:
@@ -156,6 +156,10 @@ class JoinedConnection(pika.SelectConnection):  # type: ignore[misc]  # pika has
         self.close()
         self._adapter_disconnect_stream()
 
+    def abandon(self) -> None:
+        """Ends what is not open yet. Not by ``close()``: pika stumbles over its own abort amid the handshake."""
+        self._terminate_stream(pika_errors.AMQPConnectionError("given up"))
+
 
 class ConnectionThread(threading.Thread):
     """One connection with its own I/O loop. Everything pika happens in this thread; :meth:`call` is the way in."""
@@ -174,6 +178,8 @@ class ConnectionThread(threading.Thread):
         self.ticked_at = clock.monotonic()
         self._loop = IOLoop()
         self._connection: JoinedConnection | None = None
+        #: The attempt to connect that is under way.
+        self._opening: JoinedConnection | None = None
         self._candidates: list[pika.ConnectionParameters] = []
         self._delay = FIRST_DELAY
         self._stopping = False
@@ -246,7 +252,7 @@ class ConnectionThread(threading.Thread):
         try:
             if not self._candidates:
                 self._candidates = parameters(self.host, self.purpose)
-            JoinedConnection(
+            self._opening = JoinedConnection(
                 self._candidates.pop(),
                 on_open_callback=self._on_open,
                 on_open_error_callback=self._on_open_error,
@@ -261,6 +267,7 @@ class ConnectionThread(threading.Thread):
         self.server = connection.server
         if self.error not in ("", "not connected yet"):
             logger.warning("Connected to %s again (%s).", self.host, self.purpose)
+        self._opening = None
         self._connection, self.error, self._delay = connection, "", FIRST_DELAY
         self._candidates = []
         connection.add_on_connection_blocked_callback(self._on_blocked)
@@ -272,6 +279,7 @@ class ConnectionThread(threading.Thread):
             self.opened(connection)
 
     def _on_open_error(self, connection: Any, error: BaseException | str) -> None:
+        self._opening = None
         self._gone(explain(error) if isinstance(error, BaseException) else error)
 
     def _on_blocked(self, _connection: Any, frame: Any) -> None:
@@ -306,7 +314,22 @@ class ConnectionThread(threading.Thread):
     def _begin_stop(self) -> None:
         self._stopping = True
         connection = self._connection
-        if connection is None or connection.is_closed:
-            self._loop.stop()  # also amid its opening, which pika cannot abort at every moment
+        if self._opening is not None:
+            self._give_up(self._opening)
+        elif connection is None or connection.is_closed:
+            self._loop.stop()
         elif not connection.is_closing:
             connection.drop() if self.blocked else connection.close()
+
+    def _give_up(self, opening: JoinedConnection) -> None:
+        """Ends an attempt to connect, whose socket would stay open, and then the loop.
+
+        At some moments pika cannot end it; the loop ends at once then.
+        """
+        try:
+            opening.abandon()
+        except Exception as error:
+            logger.debug("The attempt to connect to %s cannot be aborted: %s", self.host, explain(error))
+            self._loop.stop()
+        else:
+            self._loop.call_later(ABORT, self._loop.stop)
