@@ -243,6 +243,11 @@ class CarrotSettings:
         help="How much of the result of a task is stored.",
     )
 
+    @property
+    def ring_again(self) -> float:
+        """Seconds until a row is rung again whose message was not confirmed: a burst of them takes its time."""
+        return 2 * self.confirm_timeout
+
 
 def read(raw: object) -> tuple[CarrotSettings | None, list[Problem]]:
     """The settings that `raw` (what `settings.CARROT` holds) means, or None if it has errors; and its problems."""

@@ -35,8 +35,8 @@ class Reconciler(Loop):
         #: Seconds between two looks, and that a row must have been waiting to be missed: longer than any worker holds
         #: an unclaimed message.
         self._interval = settings.reconcile_interval
-        #: Until then the message of a row is sent that the publisher or the relay has in hand.
-        self._again = timedelta(seconds=2 * settings.confirm_timeout)
+        #: The bells of rows whose messages are in the hands of a publisher or a relay are due within it.
+        self._in_hand = timedelta(seconds=settings.ring_again)
         self._queues = [queue for queue in queues if not queue.host.is_database]
         self._empty_before: dict[str, bool] = {}
         self._mark_at: dict[str, float] = {}
@@ -83,7 +83,7 @@ class Reconciler(Loop):
         are not lost.
         """
         now = clock.now()
-        unsent = MessageLog.objects.due(now + self._again).routed_into(queue.name)
+        unsent = MessageLog.objects.due(now + self._in_hand).routed_into(queue.name)
         # What the broker has refused has a note, and no place in the queue.
         bells = unsent.filter(note="").exclude(status="WAITING")[:COUNTED]
         found = bells.aggregate(count=Count("pk"), first=Min("state_at"))

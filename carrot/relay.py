@@ -35,8 +35,7 @@ class Relay(Loop):
         super().__init__("relay")
         self._tell = tell
         self._unsent, self._told = "", True  # a service before this one may have told something
-        #: Seconds until a row whose message was not confirmed is rung again: a burst of them takes its time.
-        self._again = 2 * settings.confirm_timeout
+        self._again = settings.ring_again
         #: Seconds from now after which no bell is set but by a wrong clock.
         self._latest = max(HOPELESS, self._again, 2 * settings.reconcile_interval) + REWIND
         by_host = sorted(settings.queues.values(), key=lambda queue: queue.host.url)

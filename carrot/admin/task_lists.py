@@ -190,10 +190,8 @@ def hindrances(request: HttpRequest) -> list[SafeString | str]:
         return []
     workers = WorkerProcess.objects.alive().exclude(notice="", unsent="")[:MAX_REPORTS]
     news = sorted({text for worker in workers for text in news_of(worker)})
-    more = [_("And %d reports more.") % (len(news) - MAX_NEWS)] if len(news) > MAX_NEWS else []
-    return [
-        format_html("{} {}", _("Workers report:"), display.shortened(text, 400)) for text in [*news[:MAX_NEWS], *more]
-    ]
+    shown = [format_html("{} {}", _("Workers report:"), display.shortened(text, 400)) for text in news[:MAX_NEWS]]
+    return shown + ([_("Workers report still more; see Workers.")] if len(news) > MAX_NEWS else [])
 
 
 def news_of(worker: WorkerProcess) -> list[str]:

@@ -9,7 +9,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from carrot.admin import overview
+from carrot.admin import overview, task_lists
 from carrot.models import MessageLog, Status, WorkerProcess
 
 from .conftest import LISTS, LogIn, MakeTask, list_url, new_task, text_of
@@ -64,7 +64,7 @@ REPORTS = {
 
 
 def test_what_keeps_waiting_tasks_from_being_run_is_told_on_the_first_page_and_in_their_list(
-    viewer: Client, worker: WorkerProcess, make_task: MakeTask
+    viewer: Client, worker: WorkerProcess, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_task(status=Status.PUBLISHED)
     WorkerProcess.objects.update(**REPORTS)
@@ -73,6 +73,9 @@ def test_what_keeps_waiting_tasks_from_being_run_is_told_on_the_first_page_and_i
         assert "Queue default: it is not as the settings say" in text
         assert "low on memory" in text
         assert "swordfish" not in text
+    monkeypatch.setattr(task_lists, "MAX_NEWS", 1)
+    assert text_of(viewer.get(INDEX)).count("Workers report") == 2
+    assert "Workers report still more; see Workers." in text_of(viewer.get(INDEX))
     WorkerProcess.objects.update(alive=False)
     assert "low on memory" not in text_of(viewer.get(INDEX))
 
